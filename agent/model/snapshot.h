@@ -1,0 +1,153 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "agent/base/ip.h"
+#include "agent/model/identity.h"
+
+namespace weir::model {
+
+// LocalId names one workload enrolled on this node while the agent lives. Handed out
+// by config (discovery) and never reused in a process's life; 0 is nobody.
+enum class LocalId : std::uint32_t { kNone = 0 };
+
+// What the operator says that a port speaks (kuma.io/protocol).
+enum class ProtocolHint : std::uint8_t { kNone, kTcp, kTls, kHttp, kHttp2, kGrpc, kServerFirst };
+// kServerFirst: mysql, smtp, ssh, ftp: the server sends the first byte.
+
+// One inbound of a workload.
+struct Inbound {
+  std::uint16_t port = 0;
+  std::string name;
+  ProtocolHint hint = ProtocolHint::kNone;
+};
+
+// How a tunnel to a workload is opened.
+enum class TunnelPort : std::uint8_t {
+  kOriginal,   // the destination's own port, ALPN "weir/1"
+  kHbone15008  // port 15008, ALPN "h2"
+};
+
+// Workload is one entry of the registry: who lives where, from a Dataplane document.
+struct Workload {
+  std::string name;
+  std::string ns;               // "namespace"; empty on VMs
+  std::string service_account;  // empty where there is none
+  SpiffeId identity;
+  std::string node;  // the node that it lives on (label weir.io/node)
+  std::vector<base::IpAddress> addresses;
+  std::vector<Inbound> inbounds;
+  std::map<std::string, std::string> labels;
+  TunnelPort tunnel_port = TunnelPort::kOriginal;
+
+  // "ns/name", or "name" without a namespace: how every output names it.
+  [[nodiscard]] std::string display_name() const;
+  [[nodiscard]] ProtocolHint HintFor(std::uint16_t port) const;
+};
+
+enum class TlsMode : std::uint8_t { kStrict, kPermissive };
+enum class OnAgentDown : std::uint8_t { kClosed, kOpen };
+
+// Where the resource attributes service.name and so on come from.
+struct ServiceResource {
+  std::string service_name;
+  std::string service_namespace;
+  std::string service_version;
+  std::string service_instance_id;
+  std::vector<std::pair<std::string, std::string>> attributes;  // k8s.*, host.*
+};
+
+// What MeshTrace says for a workload.
+struct TraceSettings {
+  bool enabled = true;
+  double sample_ratio = 1.0;  // of traces that begin here
+  // name -> literal
+  std::vector<std::pair<std::string, std::string>> literal_tags;
+};
+
+// LocalWorkload is an enrolled workload of this node: the registry's entry and how
+// this node treats it.
+struct LocalWorkload {
+  LocalId id = LocalId::kNone;
+  std::shared_ptr<const Workload> workload;
+  TlsMode tls_mode = TlsMode::kStrict;
+  OnAgentDown on_agent_down = OnAgentDown::kClosed;
+  TraceSettings trace;
+  ServiceResource resource;
+};
+
+// Limits that the data path keeps; defaults are the documented ones.
+struct Limits {
+  std::chrono::milliseconds connect_timeout{5000};
+  std::chrono::milliseconds tls_handshake_timeout{5000};   // F20
+  std::chrono::milliseconds request_header_timeout{10000};  // F20
+  std::chrono::milliseconds detect_timeout_hinted{100};    // F32
+  std::chrono::milliseconds detect_timeout{1000};          // F32
+  std::chrono::milliseconds unknown_destination_wait{1000};
+  std::chrono::milliseconds tunnel_idle_timeout{60000};
+  std::chrono::milliseconds tunnel_ping_interval{30000};
+  std::uint32_t max_request_line_bytes = 65536;   // beyond: 414
+  std::uint32_t max_header_bytes = 65536;         // all header fields of a message; beyond: 431
+  std::uint32_t max_header_count = 256;           // beyond: 431
+  std::uint32_t max_connections_per_workload = 65536;
+  std::uint64_t buffer_budget_bytes = 256ULL << 20U;  // windows of all tunnels together
+};
+
+// Snapshot is everything that the data path knows of the mesh. Immutable once
+// published; workers hold it by shared_ptr<const Snapshot>, a session keeps the one
+// that it began with.
+class Snapshot {
+ public:
+  struct Parts {
+    std::uint64_t revision = 0;
+    std::string trust_domain;
+    std::string node_name;
+    std::vector<base::Cidr> mesh_ranges;
+    std::vector<std::shared_ptr<const Workload>> workloads;
+    std::vector<std::shared_ptr<const LocalWorkload>> locals;
+    Limits limits;
+  };
+  explicit Snapshot(Parts parts);
+
+  [[nodiscard]] std::uint64_t revision() const { return parts_.revision; }
+  [[nodiscard]] const std::string& trust_domain() const { return parts_.trust_domain; }
+  [[nodiscard]] const std::string& node_name() const { return parts_.node_name; }
+  [[nodiscard]] const Limits& limits() const { return parts_.limits; }
+  [[nodiscard]] const std::vector<std::shared_ptr<const Workload>>& workloads() const {
+    return parts_.workloads;
+  }
+  [[nodiscard]] const std::vector<std::shared_ptr<const LocalWorkload>>& locals() const {
+    return parts_.locals;
+  }
+
+  // The workload that the registry says has `address` (and, where several share an
+  // address on a VM, an inbound on `port`); null if none.
+  [[nodiscard]] const Workload* FindByAddress(const base::Endpoint& endpoint) const;
+  // The same for a source address, whose port says nothing: the only workload at that
+  // address, or null when there is none or more than one.
+  [[nodiscard]] const Workload* FindBySource(const base::IpAddress& address) const;
+  [[nodiscard]] const Workload* FindByIdentity(const SpiffeId& identity) const;
+  [[nodiscard]] const LocalWorkload* FindLocal(LocalId id) const;
+  // The local entry of a registry workload, or null if it is not enrolled here.
+  [[nodiscard]] const LocalWorkload* FindLocal(const Workload& workload) const;
+  // Whether `address` lies inside the mesh's ranges (pods, services, VMs).
+  [[nodiscard]] bool InMeshRange(const base::IpAddress& address) const;
+
+ private:
+  Parts parts_;
+  std::unordered_multimap<base::IpAddress, const Workload*, base::IpHash> by_address_;
+  std::map<std::string, const Workload*, std::less<>> by_identity_;
+  std::unordered_map<std::uint32_t, const LocalWorkload*> by_local_id_;
+  std::unordered_map<const Workload*, const LocalWorkload*> local_of_;
+};
+
+using SnapshotPtr = std::shared_ptr<const Snapshot>;
+
+}  // namespace weir::model

@@ -1,0 +1,175 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/ip.h"
+#include "agent/model/snapshot.h"
+
+// The records that the end step of every connection and request makes: one flow
+// record, and for HTTP one span. Plain values; workers make them, exporters and the
+// admin API read them.
+namespace weir::observe {
+
+using TraceId = std::array<std::uint8_t, 16>;
+using SpanId = std::array<std::uint8_t, 8>;
+std::string ToHex(const TraceId& id);  // 32 lower-case digits
+std::string ToHex(const SpanId& id);   // 16 lower-case digits
+
+enum class Direction : std::uint8_t { kOutbound, kInbound };  // seen from the workload
+enum class Protocol : std::uint8_t { kOpaque, kTls, kHttp1, kHttp2 };
+enum class Verdict : std::uint8_t { kAllow, kDeny, kBypass, kPassthrough, kError };
+enum class MtlsState : std::uint8_t {
+  kOff,    // plain text on the wire
+  kTunnel,  // mTLS between nodes
+  kLocal   // joined on this node: nothing on a wire
+};
+enum class ParentSource : std::uint8_t { kNone, kHeader, kRuntime, kTurn, kSole };
+
+// Reason tells apart how a connection or request ended other than well; kNone is well.
+// Each value is a counter label and the flow's `reason`, by its text.
+enum class Reason : std::uint8_t {
+  kNone,
+  kNoOriginalDestination,  // connected to weir's own listener
+  kNoIdentity,             // the workload has no valid SVID
+  kUnknownDestination,     // inside the mesh's ranges, not in the registry
+  kUpstreamRefused,
+  kUpstreamUnreachable,
+  kUpstreamTimeout,
+  kUpstreamReset,
+  kDownstreamReset,
+  kTlsHandshakeFailed,
+  kTlsHandshakeTimeout,
+  kPeerIdentityMismatch,  // a valid SVID of somebody else
+  kPeerNodeMismatch,      // its intermediate's node is not where the workload lives
+  kPeerUntrusted,         // the chain does not verify
+  kPlaintextRefused,      // strict workload, plain text from outside
+  kWitnessRefused,        // same-node join without a live witness
+  kTunnelClosed,          // GOAWAY, or the tunnel broke under the stream
+  kTunnelRefused,         // the far agent answered the CONNECT with an error
+  kTunnelProtocol,        // the far agent broke the framing
+  kHeaderTimeout,
+  kBadRequest,       // RFC 9112 violation, answered 400
+  kUriTooLong,       // 414
+  kHeadersTooLarge,  // 431
+  kBadResponse,      // the application broke RFC 9112
+  kLimitReached,
+  kDraining,
+  kNamespaceGone,
+  kPolicyDenied,
+  kInternal,
+};
+inline constexpr std::size_t kReasonCount = static_cast<std::size_t>(Reason::kInternal) + 1;
+
+std::string_view ToString(Direction value);
+std::string_view ToString(Protocol value);
+std::string_view ToString(Verdict value);
+std::string_view ToString(MtlsState value);
+std::string_view ToString(ParentSource value);
+std::string_view ToString(Reason value);
+
+// One side of a flow. `workload` is null for somebody outside the mesh.
+struct Party {
+  std::shared_ptr<const model::Workload> workload;
+  base::Endpoint endpoint;
+};
+
+// HTTP facts of one request; empty optional in a flow that is a connection.
+struct HttpExchange {
+  std::string method;      // as sent, cut at 32 bytes
+  std::string host;        // Host or authority, cut at 255 bytes
+  std::string path;        // without the query, cut at 1,024 bytes on a character border
+  std::string query_keys;  // "a&b": keys only; values by an explicit option only
+  std::string user_agent;  // cut at 256 bytes
+  std::uint16_t status = 0;  // 0: none was seen
+  std::uint8_t version_minor = 1;  // HTTP/1.x
+  std::uint32_t request_index = 0;  // on this connection, from 0
+};
+
+// Durations of one flow's parts; negative means that the part did not happen.
+struct Timing {
+  base::WallTime start{};
+  base::Nanoseconds total{0};
+  base::Nanoseconds tunnel_wait{-1};       // until a tunnel was ready
+  base::Nanoseconds upstream_connect{-1};  // until the upstream leg was connected
+  base::Nanoseconds first_byte{-1};        // until the first response byte
+};
+
+// Flow is one finished connection or request (proto/weir/v1/flow.proto).
+struct Flow {
+  Direction direction = Direction::kOutbound;
+  Protocol protocol = Protocol::kOpaque;
+  Verdict verdict = Verdict::kAllow;
+  Reason reason = Reason::kNone;
+  MtlsState mtls = MtlsState::kOff;
+  ParentSource parent_source = ParentSource::kNone;
+  bool is_request = false;  // one HTTP request of a connection, not a whole connection
+  bool sampled = false;
+  std::uint16_t tls_version = 0;        // 0x0304, 0 without TLS
+  std::uint64_t connection_id = 0;      // unique in an agent's life
+  std::int64_t peer_certificate_expiry = 0;  // seconds since 1970, 0 without
+  std::uint64_t bytes_sent = 0;         // towards the upstream
+  std::uint64_t bytes_received = 0;     // from the upstream
+  std::uint32_t pid = 0;
+  std::array<char, 16> comm{};
+  TraceId trace_id{};  // zero: none
+  SpanId span_id{};
+  Party source;
+  Party destination;  // endpoint: the original destination
+  std::string via;    // "tunnel 198.18.0.2:8080", "local", "passthrough"
+  std::string sni;    // of an application's own TLS
+  std::optional<HttpExchange> http;
+  Timing timing;
+};
+
+// Span of one HTTP request at one side of it.
+struct Span {
+  TraceId trace_id{};
+  SpanId span_id{};
+  SpanId parent_span_id{};  // zero: root
+  bool parent_is_remote = false;
+  std::uint8_t trace_flags = 1;
+  std::string trace_state;
+  bool is_client = false;  // CLIENT where it leaves, SERVER where it arrives
+  ParentSource parent_source = ParentSource::kNone;
+};
+
+// Record is what the end step hands on: the flow, and its span when it is a sampled
+// request. `local` is the workload whose resource the span belongs to.
+struct Record {
+  Flow flow;
+  std::optional<Span> span;
+  std::shared_ptr<const model::LocalWorkload> local;
+};
+
+// RecordSink takes the finished records of one worker's loop turn. Worker; must not
+// block; what it cannot take it drops and counts by itself.
+class RecordSink {
+ public:
+  RecordSink() = default;
+  RecordSink(const RecordSink&) = delete;
+  RecordSink& operator=(const RecordSink&) = delete;
+  virtual ~RecordSink() = default;
+  virtual void Offer(std::vector<Record>&& records) noexcept = 0;
+};
+
+// RecordConsumer is fed by the telemetry thread with everything that the sinks took, in
+// batches: the flow store, the trace store, an exporter. Telemetry thread; must not block
+// for longer than a batch costs.
+class RecordConsumer {
+ public:
+  RecordConsumer() = default;
+  RecordConsumer(const RecordConsumer&) = delete;
+  RecordConsumer& operator=(const RecordConsumer&) = delete;
+  virtual ~RecordConsumer() = default;
+  virtual void Consume(const std::vector<Record>& records) noexcept = 0;
+};
+
+}  // namespace weir::observe

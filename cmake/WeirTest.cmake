@@ -1,0 +1,33 @@
+# weir_test(NAME SOURCES ... LIBRARIES ... [ROOT] [SERIAL] [TIMEOUT seconds])
+# A GoogleTest binary and one ctest entry. ROOT labels it "root": without root it
+# skips visibly, or fails when WEIR_REQUIRE_ROOT=1. SERIAL keeps others away.
+function(weir_test name)
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 1 arg "ROOT;SERIAL" "TIMEOUT" "SOURCES;LIBRARIES")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} weir_flags GTest::gtest_main)
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} SKIP_REGULAR_EXPRESSION "all tests skipped: needs root")
+  if(arg_ROOT)
+    set_tests_properties(${name} PROPERTIES LABELS root)
+  else()
+    set_tests_properties(${name} PROPERTIES LABELS unit)
+  endif()
+  if(arg_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+endfunction()
+
+# weir_fuzz(NAME SOURCES ... LIBRARIES ...): a libFuzzer target; its seeds are in
+# tests/fuzz/corpus/NAME/.
+function(weir_fuzz name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} weir_flags)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
