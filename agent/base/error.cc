@@ -73,14 +73,15 @@ std::string Error::ToString() const {
   return remedy_.empty() ? message_ : message_ + "; try: " + remedy_;
 }
 
-std::unexpected<Error> SystemError(std::string_view what) { return SystemError(what, errno); }
+std::unexpected<Error> SystemError(std::string_view what) {
+  return SystemError(what, errno);
+}
 
 std::unexpected<Error> SystemError(std::string_view what, int sys_errno) {
   std::array<char, 128> buffer{};
   // GNU strerror_r: the text may or may not be in `buffer`.
   const char* text = ::strerror_r(sys_errno, buffer.data(), buffer.size());
-  return std::unexpected(
-      Error(CodeOf(sys_errno), std::string(what) + ": " + text, sys_errno));
+  return std::unexpected(Error(CodeOf(sys_errno), std::string(what) + ": " + text, sys_errno));
 }
 
 std::unexpected<Error> MakeError(ErrorCode code, std::string message) {

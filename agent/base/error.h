@@ -18,7 +18,7 @@ enum class ErrorCode : std::uint8_t {
   kUnsupported,  // this kernel or library lacks it
   kProtocol,     // a peer broke its protocol
   kTimeout,
-  kLimit,  // a configured limit is reached
+  kLimit,   // a configured limit is reached
   kSystem,  // a system call failed otherwise; sys_errno() says how
   kInternal,
 };

@@ -38,8 +38,7 @@ Result<std::string> ReadFile(const std::string& path, std::size_t limit_bytes) {
   }
 }
 
-Result<void> WriteFileAtomically(const std::string& path, std::string_view content,
-                                 unsigned mode) {
+Result<void> WriteFileAtomically(const std::string& path, std::string_view content, unsigned mode) {
   std::string temporary = path + ".XXXXXX";
   UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) {

@@ -55,7 +55,7 @@ Result<IpAddress> IpAddress::Parse(std::string_view text) {
 
 IpFamily IpAddress::family() const {
   return std::memcmp(bytes_.data(), kMappedPrefix.data(), kMappedPrefixBytes) == 0 ? IpFamily::kV4
-                                                                                  : IpFamily::kV6;
+                                                                                   : IpFamily::kV6;
 }
 
 bool IpAddress::is_loopback() const {
@@ -66,8 +66,7 @@ bool IpAddress::is_loopback() const {
 }
 
 bool IpAddress::is_unspecified() const {
-  return is_v4() ? v4_be() == 0
-                 : std::memcmp(bytes_.data(), &in6addr_any, bytes_.size()) == 0;
+  return is_v4() ? v4_be() == 0 : std::memcmp(bytes_.data(), &in6addr_any, bytes_.size()) == 0;
 }
 
 bool IpAddress::is_link_local() const {
@@ -130,9 +129,9 @@ Result<Cidr> Cidr::Parse(std::string_view text) {
   }
   const auto bits = ParsePort(text.substr(slash + 1));
   if (!bits || *bits > most) {
-    return MakeError(ErrorCode::kInvalidArgument,
-                     "'" + std::string(text) + "' is not an address range (ADDRESS/0.." +
-                         std::to_string(most) + ")");
+    return MakeError(ErrorCode::kInvalidArgument, "'" + std::string(text) +
+                                                      "' is not an address range (ADDRESS/0.." +
+                                                      std::to_string(most) + ")");
   }
   return Cidr{.base = *base, .prefix_bits = static_cast<std::uint8_t>(*bits)};
 }
@@ -161,7 +160,9 @@ std::string Cidr::ToString() const {
 const sockaddr* RawSocketAddress::get() const {
   return reinterpret_cast<const sockaddr*>(&storage);
 }
-sockaddr* RawSocketAddress::get() { return reinterpret_cast<sockaddr*>(&storage); }
+sockaddr* RawSocketAddress::get() {
+  return reinterpret_cast<sockaddr*>(&storage);
+}
 
 RawSocketAddress ToSockaddr(const Endpoint& endpoint, bool mapped) {
   RawSocketAddress raw;
@@ -217,8 +218,12 @@ Result<Endpoint> EndpointOf(int fd, NameCall call, std::string_view what) {
 }
 }  // namespace
 
-Result<Endpoint> LocalEndpoint(int fd) { return EndpointOf(fd, ::getsockname, "getsockname"); }
-Result<Endpoint> RemoteEndpoint(int fd) { return EndpointOf(fd, ::getpeername, "getpeername"); }
+Result<Endpoint> LocalEndpoint(int fd) {
+  return EndpointOf(fd, ::getsockname, "getsockname");
+}
+Result<Endpoint> RemoteEndpoint(int fd) {
+  return EndpointOf(fd, ::getpeername, "getpeername");
+}
 
 std::size_t IpHash::operator()(const IpAddress& address) const noexcept {
   std::array<std::uint64_t, 2> words{};

@@ -47,8 +47,8 @@ Result<void> StartLog(std::string_view level) {
 Result<void> SetLogLevel(std::string_view level) {
   const auto parsed = LevelOf(level);
   if (!parsed) {
-    return MakeError(ErrorCode::kInvalidArgument, "log level '" + std::string(level) +
-                                                      "' is not debug, info, warn or error");
+    return MakeError(ErrorCode::kInvalidArgument,
+                     "log level '" + std::string(level) + "' is not debug, info, warn or error");
   }
   spdlog::set_level(*parsed);
   return {};

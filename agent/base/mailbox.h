@@ -1,12 +1,12 @@
 #pragma once
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <utility>
 #include <vector>
-
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "agent/base/error.h"
 #include "agent/base/unique_fd.h"

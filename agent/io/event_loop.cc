@@ -44,7 +44,7 @@ void Watch::Reset() {
   }
   EventLoop::Slot& slot = loop_->slots_[slot_];
   (void)::epoll_ctl(loop_->epoll_.get(), EPOLL_CTL_DEL, slot.fd, nullptr);  // gone either way
-  slot = Slot{.generation = slot.generation + 1};
+  slot = EventLoop::Slot{.generation = slot.generation + 1};
   loop_->free_slots_.push_back(slot_);
   --loop_->watch_count_;
   loop_ = nullptr;
@@ -109,7 +109,9 @@ base::Result<Watch> EventLoop::Add(int fd, std::uint32_t events, EventHandler& h
   return Watch(this, index);
 }
 
-void EventLoop::AtEndOfTurn(std::function<void()> task) { deferred_.push_back(std::move(task)); }
+void EventLoop::AtEndOfTurn(std::function<void()> task) {
+  deferred_.push_back(std::move(task));
+}
 
 void EventLoop::Run() {
   while (!stopping_) {

@@ -56,7 +56,9 @@ base::Result<base::UniqueFd> ConnectTcp(const base::Endpoint& address) {
   return fd;
 }
 
-void SetNoDelay(int fd) { SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+void SetNoDelay(int fd) {
+  SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
 
 void ResetOnClose(int fd) {
   const linger option{.l_onoff = 1, .l_linger = 0};

@@ -6,14 +6,16 @@ namespace weir::model {
 namespace {
 
 constexpr std::string_view kScheme = "spiffe://";
-constexpr std::size_t kMaxSpiffeIdBytes = 2048;     // SPIFFE-ID section 2.3
+constexpr std::size_t kMaxSpiffeIdBytes = 2048;    // SPIFFE-ID section 2.3
 constexpr std::size_t kMaxTrustDomainBytes = 255;  // SPIFFE-ID section 2.3
 
 bool IsTrustDomainChar(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
 }
 
-bool IsPathChar(char c) { return IsTrustDomainChar(c) || (c >= 'A' && c <= 'Z'); }
+bool IsPathChar(char c) {
+  return IsTrustDomainChar(c) || (c >= 'A' && c <= 'Z');
+}
 
 bool IsPath(std::string_view path) {
   while (!path.empty()) {
@@ -35,9 +37,9 @@ bool IsPath(std::string_view path) {
 
 base::Result<SpiffeId> SpiffeId::Parse(std::string_view uri) {
   const auto bad = [&](std::string_view why) {
-    return base::MakeError(base::ErrorCode::kInvalidArgument,
-                           "'" + std::string(uri.substr(0, 128)) + "' is not a SPIFFE ID: " +
-                               std::string(why));
+    return base::MakeError(
+        base::ErrorCode::kInvalidArgument,
+        "'" + std::string(uri.substr(0, 128)) + "' is not a SPIFFE ID: " + std::string(why));
   };
   if (uri.size() > kMaxSpiffeIdBytes) {
     return bad("longer than 2048 bytes");
@@ -70,7 +72,9 @@ std::string_view SpiffeId::path() const {
   return std::string_view(uri_).substr(kScheme.size() + trust_domain().size());
 }
 
-std::string Workload::display_name() const { return ns.empty() ? name : ns + "/" + name; }
+std::string Workload::display_name() const {
+  return ns.empty() ? name : ns + "/" + name;
+}
 
 ProtocolHint Workload::HintFor(std::uint16_t port) const {
   const auto found = std::ranges::find(inbounds, port, &Inbound::port);

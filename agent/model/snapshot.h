@@ -86,16 +86,16 @@ struct LocalWorkload {
 // Limits that the data path keeps; defaults are the documented ones.
 struct Limits {
   std::chrono::milliseconds connect_timeout{5000};
-  std::chrono::milliseconds tls_handshake_timeout{5000};   // F20
+  std::chrono::milliseconds tls_handshake_timeout{5000};    // F20
   std::chrono::milliseconds request_header_timeout{10000};  // F20
-  std::chrono::milliseconds detect_timeout_hinted{100};    // F32
-  std::chrono::milliseconds detect_timeout{1000};          // F32
+  std::chrono::milliseconds detect_timeout_hinted{100};     // F32
+  std::chrono::milliseconds detect_timeout{1000};           // F32
   std::chrono::milliseconds unknown_destination_wait{1000};
   std::chrono::milliseconds tunnel_idle_timeout{60000};
   std::chrono::milliseconds tunnel_ping_interval{30000};
-  std::uint32_t max_request_line_bytes = 65536;   // beyond: 414
-  std::uint32_t max_header_bytes = 65536;         // all header fields of a message; beyond: 431
-  std::uint32_t max_header_count = 256;           // beyond: 431
+  std::uint32_t max_request_line_bytes = 65536;  // beyond: 414
+  std::uint32_t max_header_bytes = 65536;        // all header fields of a message; beyond: 431
+  std::uint32_t max_header_count = 256;          // beyond: 431
   std::uint32_t max_connections_per_workload = 65536;
   std::uint64_t buffer_budget_bytes = 256ULL << 20U;  // windows of all tunnels together
 };

@@ -18,8 +18,12 @@ std::string Hex(std::span<const std::uint8_t> bytes) {
 
 }  // namespace
 
-std::string ToHex(const TraceId& id) { return Hex(id); }
-std::string ToHex(const SpanId& id) { return Hex(id); }
+std::string ToHex(const TraceId& id) {
+  return Hex(id);
+}
+std::string ToHex(const SpanId& id) {
+  return Hex(id);
+}
 
 std::string_view ToString(Direction value) {
   return value == Direction::kOutbound ? "out" : "in";

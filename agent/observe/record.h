@@ -27,9 +27,9 @@ enum class Direction : std::uint8_t { kOutbound, kInbound };  // seen from the w
 enum class Protocol : std::uint8_t { kOpaque, kTls, kHttp1, kHttp2 };
 enum class Verdict : std::uint8_t { kAllow, kDeny, kBypass, kPassthrough, kError };
 enum class MtlsState : std::uint8_t {
-  kOff,    // plain text on the wire
+  kOff,     // plain text on the wire
   kTunnel,  // mTLS between nodes
-  kLocal   // joined on this node: nothing on a wire
+  kLocal    // joined on this node: nothing on a wire
 };
 enum class ParentSource : std::uint8_t { kNone, kHeader, kRuntime, kTurn, kSole };
 
@@ -83,13 +83,13 @@ struct Party {
 
 // HTTP facts of one request; empty optional in a flow that is a connection.
 struct HttpExchange {
-  std::string method;      // as sent, cut at 32 bytes
-  std::string host;        // Host or authority, cut at 255 bytes
-  std::string path;        // without the query, cut at 1,024 bytes on a character border
-  std::string query_keys;  // "a&b": keys only; values by an explicit option only
-  std::string user_agent;  // cut at 256 bytes
-  std::uint16_t status = 0;  // 0: none was seen
-  std::uint8_t version_minor = 1;  // HTTP/1.x
+  std::string method;               // as sent, cut at 32 bytes
+  std::string host;                 // Host or authority, cut at 255 bytes
+  std::string path;                 // without the query, cut at 1,024 bytes on a character border
+  std::string query_keys;           // "a&b": keys only; values by an explicit option only
+  std::string user_agent;           // cut at 256 bytes
+  std::uint16_t status = 0;         // 0: none was seen
+  std::uint8_t version_minor = 1;   // HTTP/1.x
   std::uint32_t request_index = 0;  // on this connection, from 0
 };
 
@@ -112,11 +112,11 @@ struct Flow {
   ParentSource parent_source = ParentSource::kNone;
   bool is_request = false;  // one HTTP request of a connection, not a whole connection
   bool sampled = false;
-  std::uint16_t tls_version = 0;        // 0x0304, 0 without TLS
-  std::uint64_t connection_id = 0;      // unique in an agent's life
+  std::uint16_t tls_version = 0;             // 0x0304, 0 without TLS
+  std::uint64_t connection_id = 0;           // unique in an agent's life
   std::int64_t peer_certificate_expiry = 0;  // seconds since 1970, 0 without
-  std::uint64_t bytes_sent = 0;         // towards the upstream
-  std::uint64_t bytes_received = 0;     // from the upstream
+  std::uint64_t bytes_sent = 0;              // towards the upstream
+  std::uint64_t bytes_received = 0;          // from the upstream
   std::uint32_t pid = 0;
   std::array<char, 16> comm{};
   TraceId trace_id{};  // zero: none

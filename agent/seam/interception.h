@@ -49,7 +49,7 @@ enum class LegKind : std::uint8_t {
   kTunnel = 1,    // to a peer's agent
   kDelivery = 2,  // to the application, inside its namespace
   kPassthrough = 3,
-  kWitness = 4,   // proves that the way to a same-node destination is open
+  kWitness = 4,  // proves that the way to a same-node destination is open
 };
 
 // An agent's own connection as the receiving hook finds it recorded.

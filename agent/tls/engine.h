@@ -21,9 +21,9 @@ enum class EngineState : std::uint8_t {
 // Why a TLS connection failed; each is a counter label.
 enum class TlsFailure : std::uint8_t {
   kNone,
-  kProtocol,          // malformed, wrong version, no common ALPN, bad record
-  kPeerUntrusted,     // the chain or an X509-SVID rule: PeerInfo-less
-  kPeerAlert,         // the peer refused us
+  kProtocol,       // malformed, wrong version, no common ALPN, bad record
+  kPeerUntrusted,  // the chain or an X509-SVID rule: PeerInfo-less
+  kPeerAlert,      // the peer refused us
   kOversizedRecord,
   kInternal
 };

@@ -1,0 +1,9 @@
+weir_test(base_test
+  SOURCES ip_test.cc mailbox_test.cc file_test.cc
+  LIBRARIES weir_base)
+weir_test(io_test
+  SOURCES byte_buffer_test.cc event_loop_test.cc
+  LIBRARIES weir_io)
+weir_test(model_test
+  SOURCES snapshot_test.cc decide_test.cc
+  LIBRARIES weir_model weir_policy)
