@@ -1,0 +1,82 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+
+// W3C Trace Context, level 2: the headers traceparent and tracestate.
+namespace weir::http {
+
+using TraceId = std::array<std::uint8_t, 16>;
+using SpanId = std::array<std::uint8_t, 8>;
+
+inline constexpr std::uint8_t kSampledFlag = 1;
+inline constexpr std::uint8_t kRandomFlag = 2;  // the trace id's low 56 bits are random
+inline constexpr std::size_t kTraceParentBytes = 55;
+inline constexpr std::size_t kMaxTraceStateBytes = 512;  // what is carried of a tracestate
+inline constexpr std::size_t kMaxTraceStateMembers = 32;
+
+struct TraceParent {
+  TraceId trace_id{};
+  SpanId span_id{};
+  std::uint8_t flags = 0;  // kSampledFlag and kRandomFlag; other bits are dropped
+};
+
+enum class TraceContextError : std::uint8_t {
+  kMalformed,
+  kBadVersion,
+  kZeroId,
+  kTooManyMembers,
+};
+
+// Parses the value of the one traceparent field, white space around allowed. A version
+// above 00 is read by the rules of 00. Pure; any thread.
+std::expected<TraceParent, TraceContextError> ParseTraceParent(std::string_view value);
+
+// "00-<32 digits>-<16 digits>-<2 digits>".
+std::array<char, kTraceParentBytes> FormatTraceParent(const TraceParent& parent);
+
+// Checks a tracestate (repeated fields joined by commas, in order) and gives it in its
+// short form: no white space, no empty members, at most kMaxTraceStateBytes: whole members
+// go, those above 128 characters first, then from the end. An error: drop all of it, which
+// says nothing against the traceparent.
+std::expected<std::string, TraceContextError> ParseTraceState(std::string_view joined);
+
+// Puts `member` ("key=value") first and takes an older one of the same key out, keeping
+// both limits. `state` must come from ParseTraceState, or be empty.
+std::string PrependTraceState(std::string_view member, std::string_view state);
+
+// The head sampling decision for a trace that begins here, by consistent probability
+// sampling: the same trace id gives the same answer everywhere, and a higher ratio keeps
+// all that a lower one kept.
+class RatioSampler {
+ public:
+  explicit RatioSampler(double ratio);  // clamped to 0..1
+  [[nodiscard]] bool Keeps(const TraceId& trace_id) const;
+  // "ot=th:..." for the tracestate of a kept root; empty at ratio 1, where every trace
+  // stands for itself.
+  [[nodiscard]] const std::string& member() const { return member_; }
+
+ private:
+  std::uint64_t threshold_;  // of the low 56 bits: below is dropped
+  std::string member_;
+};
+
+// IdGenerator makes trace and span ids: xoshiro256++, seeded by the kernel's random
+// generator. Unique, not secret. One thread.
+class IdGenerator {
+ public:
+  IdGenerator();                             // ends the process if the kernel gives no random bytes
+  explicit IdGenerator(std::uint64_t seed);  // repeatable, for tests
+  TraceId NewTraceId();                      // never zero
+  SpanId NewSpanId();                        // never zero
+
+ private:
+  std::uint64_t Next();
+  std::array<std::uint64_t, 4> state_{};
+};
+
+}  // namespace weir::http

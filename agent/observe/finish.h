@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "agent/observe/record.h"
+
+// The end step of an HTTP request: from what the codec saw to the record. Pure; any thread.
+namespace weir::observe {
+
+// What the data path knows of one request when it ends, well or not. One per request, on
+// every ending; a same-node join makes two records of it.
+struct ExchangeResult {
+  HttpExchange http;
+  Reason reason = Reason::kNone;
+  Timing timing;  // start, total and first_byte; the connection's parts stay untouched
+  std::uint64_t bytes_sent = 0;      // of the request, head and body, as it went upstream
+  std::uint64_t bytes_received = 0;  // of all its responses, 1xx included
+  TraceId trace_id{};                // zero: no trace
+  SpanId parent_span_id{};           // from the request's traceparent; zero: root
+  SpanId client_span_id{};           // zero: no CLIENT span here
+  SpanId server_span_id{};           // zero: no SERVER span here
+  std::uint8_t trace_flags = 0;      // bit 0 sampled, bit 1 random
+  ParentSource parent_source = ParentSource::kNone;
+  std::string trace_state;
+
+  [[nodiscard]] bool sampled() const { return (trace_flags & 1U) != 0; }
+};
+
+// Makes the record of a finished request. `connection` is the flow of the connection that
+// carried it, as seen from this side: its direction says which of the two spans is meant
+// (kOutbound CLIENT, kInbound SERVER), its parties, verdict, mtls and so on are taken over,
+// its times and byte counts replaced. No span unless the trace is sampled.
+Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
+                     std::shared_ptr<const model::LocalWorkload> local);
+
+// `text` cut to at most `limit_bytes` on a character border, with every byte that is not
+// part of a UTF-8 character replaced by '?': records are UTF-8, peers' bytes need not be.
+std::string CleanText(std::string_view text, std::size_t limit_bytes);
+
+// The keys of a query string, "a&b" for "a=1&b=2"; whole pairs with `keep_values`. Cut
+// like CleanText.
+std::string RedactQuery(std::string_view query, bool keep_values, std::size_t limit_bytes);
+
+}  // namespace weir::observe

@@ -1,0 +1,154 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <string_view>
+
+#include "agent/base/clock.h"
+#include "agent/http/http1_parser.h"
+#include "agent/http/trace_context.h"
+#include "agent/io/byte_buffer.h"
+#include "agent/model/snapshot.h"
+#include "agent/observe/finish.h"
+
+namespace weir::proxy {
+
+// What the relays of one worker share: nothing of it outlives one call, except the ids.
+struct Http1Context {
+  explicit Http1Context(const base::Clock& used_clock) : clock(used_clock) {}
+
+  const base::Clock& clock;
+  http::IdGenerator ids;
+  http::RequestHead request;    // scratch
+  http::ResponseHead response;  // scratch
+};
+
+// How one connection is relayed. A side whose settings are null or disabled makes no span;
+// if that is both, the trace headers pass unchanged. The settings must outlive the relay.
+struct Http1Options {
+  http::Http1Limits limits;
+  const model::TraceSettings* client_trace = nullptr;  // of the workload that it leaves
+  const model::TraceSettings* server_trace = nullptr;  // of the workload where it arrives
+  bool keep_query_values = false;
+};
+
+// ExchangeHandler is told of each request exactly once, when it has ended: well, by an
+// error, or because the connection ended. Worker.
+class ExchangeHandler {
+ public:
+  ExchangeHandler() = default;
+  ExchangeHandler(const ExchangeHandler&) = delete;
+  ExchangeHandler& operator=(const ExchangeHandler&) = delete;
+  virtual ~ExchangeHandler() = default;
+  virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
+};
+
+// Http1Relay follows the HTTP/1 messages of one application connection: downstream is who
+// sends requests, upstream who answers. Every byte passes as it came, except the trace
+// headers of requests. A head is passed on only when all of it was seen and found good, so
+// the upstream never sees a part of a bad one. Sans I/O: bytes in, bytes out. Worker.
+class Http1Relay {
+ public:
+  enum class Action : std::uint8_t {
+    kContinue,
+    kOpaque,  // after Upgrade or CONNECT: pass everything on from now, do not call again
+    kClose,   // send what is for the downstream, then close it; reset the upstream
+    kReset,   // reset both: what was sent so far cannot be completed
+  };
+  struct Result {
+    Action action = Action::kContinue;
+    observe::Reason reason = observe::Reason::kNone;  // of kClose and kReset
+    // The rest of the call's input, to be passed on as it is behind what was appended to
+    // the buffer of that direction: a body is not copied. Dies with the input.
+    io::Bytes direct;
+  };
+  // Where output is appended. A call may write to both.
+  struct Output {
+    io::ByteBuffer& to_upstream;
+    io::ByteBuffer& to_downstream;
+  };
+
+  Http1Relay(Http1Context& context, const Http1Options& options, ExchangeHandler& handler);
+
+  // Input is taken whole. While wants_downstream() is false neither of the two downstream
+  // calls may be made: leave the bytes, and the FIN, in the socket.
+  Result OnDownstreamBytes(io::Bytes bytes, const Output& out);
+  Result OnUpstreamBytes(io::Bytes bytes, const Output& out);
+  // A side sent its last byte (FIN). kContinue: pass the FIN on.
+  Result OnDownstreamEnd(const Output& out);
+  Result OnUpstreamEnd(const Output& out);
+  // waiting_for_headers() was true for too long: answered 408.
+  Result OnHeaderTimeout(const Output& out);
+  // The connection has ended, or is about to: reports each request that has not ended,
+  // with `reason`. Idempotent; call it always, last.
+  void Finish(observe::Reason reason);
+
+  // A request's head has begun and is not complete: the time for the header timeout.
+  // False on an idle connection, which may stay idle.
+  [[nodiscard]] bool waiting_for_headers() const { return !request_head_.empty(); }
+  // False while requests must not be read: too many are unanswered, or an Upgrade or
+  // CONNECT waits for its answer. Ask again after OnUpstreamBytes.
+  [[nodiscard]] bool wants_downstream() const;
+  // No request is open and none has begun.
+  [[nodiscard]] bool idle() const { return open_.empty() && request_head_.empty(); }
+
+ private:
+  // One request that was passed on and has not ended, in the order of the requests.
+  struct Exchange {
+    observe::ExchangeResult result;
+    base::MonotonicTime start;
+    http::RequestKind kind;
+    std::uint16_t local_status = 0;  // not 0: answered with this by the relay, in its turn
+    std::string_view local_detail;   // static text of what was wrong
+    bool request_done = false;
+    bool response_started = false;  // the final head was passed on
+    bool response_done = false;
+  };
+  enum class Side : std::uint8_t { kHead, kBody, kFailed };
+  // What of a call's input is still to be passed on: from `begin` to `next`.
+  struct Run {
+    std::string_view input;
+    std::size_t begin = 0;
+    std::size_t next = 0;
+  };
+
+  Result ProcessDownstream(std::string_view input, const Output& out);
+  void TakeRequestHead(Run& run, const Output& out);
+  void AcceptRequest(std::string_view head, Run& run, bool head_is_in_run, const Output& out);
+  void TakeRequestBody(Run& run);
+  void FailRequest(std::uint16_t status, observe::Reason reason, std::string_view detail);
+  bool TakeResponseHead(Run& run, const Output& out, Result& result);
+  bool AcceptResponse(std::string_view head, Result& result);
+  bool TakeResponseBody(Run& run, Result& result);
+  void FailResponse(std::string_view detail, const Output& out, Result& result);
+  void CompleteFront();
+  void ResumeDownstream(const Output& out);
+  void AnswerLocally(const Output& out, Result& result);
+  void SwitchToOpaque(const Output& out, Result& result);
+  Exchange& OpenExchange();
+  void Report(Exchange& exchange);
+  [[nodiscard]] bool blocked() const;
+
+  Http1Context& context_;
+  ExchangeHandler& handler_;
+  Http1Options options_;
+  http::RatioSampler sampler_;
+  std::list<Exchange> open_;
+  io::ByteBuffer request_head_;   // a head that is not complete
+  io::ByteBuffer response_head_;  // the same from the upstream
+  io::ByteBuffer held_;           // behind a request that blocks; bounded by one read
+  http::HeadScanner request_scanner_;
+  http::HeadScanner response_scanner_;
+  http::BodyReader request_body_;
+  http::BodyReader response_body_;
+  base::MonotonicTime head_begin_;
+  base::WallTime head_begin_wall_;
+  std::uint32_t request_count_ = 0;
+  Side downstream_ = Side::kHead;
+  Side upstream_ = Side::kHead;
+  bool upgrade_pending_ = false;
+  bool upstream_ended_ = false;
+};
+
+}  // namespace weir::proxy
