@@ -13,6 +13,8 @@ find_package(PkgConfig)
 weir_need(PkgConfig_FOUND pkg-config "pkg-config")
 pkg_check_modules(NGHTTP2 IMPORTED_TARGET libnghttp2)
 weir_need(NGHTTP2_FOUND libnghttp2-dev "nghttp2")
+pkg_check_modules(RE2 IMPORTED_TARGET re2)
+weir_need(RE2_FOUND libre2-dev "RE2")
 pkg_check_modules(LIBBPF IMPORTED_TARGET libbpf>=1.1)
 weir_need(LIBBPF_FOUND libbpf-dev "libbpf")
 

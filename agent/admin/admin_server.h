@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/admin/flow_store.h"
+#include "agent/base/clock.h"
+#include "agent/base/error.h"
+#include "agent/base/ip.h"
+#include "agent/observe/metrics.h"
+
+namespace weir::v1 {
+class CheckReport;
+class Status;
+class Trace;
+class TraceList;
+}  // namespace weir::v1
+
+namespace weir::admin {
+
+// Which traces GET /v1/traces is asked for.
+struct TraceQuery {
+  std::size_t limit = 20;
+  base::Nanoseconds min_duration{0};
+  bool errors_only = false;
+  std::string service;  // empty: any
+};
+
+// Where the answers come from. Every function is called on the admin thread, must be
+// safe beside the threads that own the facts, and must not block. One that is empty makes
+// its path answer 404.
+struct Providers {
+  std::function<v1::Status()> status;  // flow_store is filled in by the server
+  std::function<v1::CheckReport()> checks;
+  std::function<v1::TraceList(const TraceQuery&)> traces;  // newest first
+  // `id`: 32 lower-case hex digits.
+  std::function<std::optional<v1::Trace>(std::string_view id)> trace;
+  std::function<std::vector<observe::MetricFamily>()> metrics;
+  std::function<bool()> ready;
+  // What only root may ask for.
+  std::function<base::Result<void>(std::string_view level)> set_log_level;
+  std::function<void()> drain;
+};
+
+struct AdminOptions {
+  std::string socket_path = "/run/weir/admin.sock";
+  std::string group;      // may read; empty: root's
+  std::string node_name;  // named in answers
+  // Serves /metrics, /ready and /live, and nothing else, to whoever can connect.
+  std::optional<base::Endpoint> metrics_endpoint;
+  std::size_t max_connections = 2048;  // beyond: closed at once and counted
+  base::Nanoseconds request_timeout = std::chrono::seconds(10);
+};
+
+// AdminServer answers the local API: HTTP/1.1 on a Unix socket (mode 0660), and if asked
+// the three harmless paths on a TCP port. It runs on a thread of its own with a lower
+// priority than the workers. docs/admin-api.md lists the paths.
+class AdminServer {
+ public:
+  // Binds and starts. kAlreadyExists when an agent is running on the socket already or
+  // something that is not a socket has its path; a dead agent's socket is replaced.
+  // `store` must outlive the server.
+  static base::Result<std::unique_ptr<AdminServer>> Start(AdminOptions options, Providers providers,
+                                                          const FlowStore& store);
+  AdminServer(const AdminServer&) = delete;
+  AdminServer& operator=(const AdminServer&) = delete;
+  // Ends every answer that is under way, joins the thread, removes the socket.
+  ~AdminServer();
+
+  // Where /metrics is served; empty without a metrics endpoint.
+  [[nodiscard]] std::optional<base::Endpoint> metrics_address() const;
+  // The server's own counters, to be shown with the agent's. Any thread.
+  [[nodiscard]] std::vector<observe::MetricFamily> Metrics() const;
+
+ private:
+  class Impl;
+  explicit AdminServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace weir::admin
