@@ -1,0 +1,57 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "agent/observe/metrics.h"
+#include "agent/observe/record.h"
+
+namespace weir::proxy {
+
+// Counter is written by one thread, its worker, and read by any: a relaxed store costs
+// what a plain one does, where fetch_add would lock the bus.
+class Counter {
+ public:
+  void Add(std::uint64_t count = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+  }
+  void Sub(std::uint64_t count = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+// WorkerStats are the figures of one worker. Written by the worker, read by any thread;
+// a reader sees each figure whole, but not all of one instant.
+struct WorkerStats {
+  Counter accepted_outbound;  // connections taken from outbound listeners
+  Counter accepted_inbound;
+  Counter open_sessions;     // gauge: application connections and streams being served
+  Counter tunnels_client;    // gauge: tunnels that this worker opened
+  Counter tunnels_server;    // gauge: tunnels that it serves
+  Counter bytes_sent;        // towards upstreams
+  Counter bytes_received;    // from upstreams
+  Counter requests;          // HTTP requests that ended
+  Counter connections;       // connections that ended, well or not
+  Counter probes;            // self-probes answered
+  Counter accept_pauses;     // times that accepting paused for want of descriptors
+  Counter detect_timeouts;   // protocol detections that ran out of time
+  Counter witnesses;         // witness connections made for same-node joins
+  Counter delivery_retries;  // delivery legs tried again from another port
+  Counter snapshots;         // snapshots installed
+  // Refused or broken connections and requests, by why; kNone counts those that went well.
+  std::array<Counter, observe::kReasonCount> reasons;
+
+  void Count(observe::Reason reason) { reasons[static_cast<std::size_t>(reason)].Add(); }
+};
+
+// CollectMetrics sums the figures of all workers into what /metrics shows. Any thread.
+std::vector<observe::MetricFamily> CollectMetrics(std::span<const WorkerStats* const> workers);
+
+}  // namespace weir::proxy
