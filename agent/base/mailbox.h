@@ -36,9 +36,14 @@ class Mailbox {
 
   // Any thread.
   void Post(T value) {
-    auto* node = new Node{std::move(value), head_.load(std::memory_order_relaxed)};
-    while (!head_.compare_exchange_weak(node->next, node, std::memory_order_release,
+    Node* below = head_.load(std::memory_order_relaxed);
+    auto* node = new Node{std::move(value), below};
+    while (!head_.compare_exchange_weak(below, node, std::memory_order_release,
                                         std::memory_order_relaxed)) {
+      node->next = below;
+    }
+    if (below != nullptr) {
+      return;  // whoever posted the lowest node wakes the owner
     }
     const std::uint64_t one = 1;
     // EAGAIN means that the counter is full, so the owner will wake anyway.

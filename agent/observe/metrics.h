@@ -2,17 +2,20 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace weir::observe {
 
-enum class MetricType : std::uint8_t { kCounter, kGauge };
+enum class MetricType : std::uint8_t { kCounter, kGauge, kHistogram };
 
-// One sample of a family: its label pairs and value.
+// One sample of a family: its label pairs and value. `suffix` is for histograms alone:
+// "_bucket" (with the label "le"), "_count" or "_sum".
 struct MetricSample {
   std::vector<std::pair<std::string, std::string>> labels;
   double value = 0;
+  std::string suffix{};
 };
 
 // A metric as /metrics shows it (OpenMetrics 1.0). `name` without the _total suffix
@@ -23,5 +26,11 @@ struct MetricFamily {
   MetricType type = MetricType::kCounter;
   std::vector<MetricSample> samples;
 };
+
+// Renders `families` as OpenMetrics 1.0 text (content type kOpenMetricsContentType), with
+// the end mark. Families of one name must be merged before. Pure.
+std::string RenderOpenMetrics(const std::vector<MetricFamily>& families);
+inline constexpr std::string_view kOpenMetricsContentType =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 }  // namespace weir::observe

@@ -15,6 +15,20 @@ bool IsReadable(int fd) {
   return ::poll(&entry, 1, 0) == 1;
 }
 
+TEST(MailboxTest, SignalsOnceWhenPostedTwiceBeforeDrain) {
+  auto mailbox = Mailbox<int>::Create();
+  ASSERT_TRUE(mailbox.has_value());
+  mailbox->Post(1);
+  mailbox->Post(2);
+  std::uint64_t signals = 0;
+  ASSERT_EQ(::read(mailbox->event_fd(), &signals, sizeof(signals)), sizeof(signals));
+  EXPECT_EQ(signals, 1U);
+  EXPECT_EQ(mailbox->Drain(), (std::vector<int>{1, 2}));
+  mailbox->Post(3);
+  ASSERT_EQ(::read(mailbox->event_fd(), &signals, sizeof(signals)), sizeof(signals));
+  EXPECT_EQ(signals, 1U);
+}
+
 TEST(MailboxTest, GivesBackInOrderAndWakesTheOwner) {
   auto mailbox = Mailbox<std::unique_ptr<int>>::Create().value();
   EXPECT_FALSE(IsReadable(mailbox.event_fd()));

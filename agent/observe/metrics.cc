@@ -1,0 +1,97 @@
+#include "agent/observe/metrics.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+
+namespace weir::observe {
+namespace {
+
+std::string_view TypeName(MetricType type) {
+  switch (type) {
+    case MetricType::kCounter:
+      return "counter";
+    case MetricType::kGauge:
+      return "gauge";
+    case MetricType::kHistogram:
+      return "histogram";
+  }
+  return "unknown";
+}
+
+// Escapes as OpenMetrics 1.0 does in label values and help texts.
+void AppendEscaped(std::string_view text, std::string& out) {
+  for (const char c : text) {
+    switch (c) {
+      case '\\':
+        out += "\\\\";
+        break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      default:
+        out += c;
+    }
+  }
+}
+
+void AppendNumber(double value, std::string& out) {
+  if (std::isnan(value)) {
+    out += "NaN";
+    return;
+  }
+  if (std::isinf(value)) {
+    out += value > 0 ? "+Inf" : "-Inf";
+    return;
+  }
+  std::array<char, 32> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  out.append(text.data(), end);
+}
+
+void AppendSample(const MetricFamily& family, const MetricSample& sample, std::string& out) {
+  out += family.name;
+  out += family.type == MetricType::kCounter ? std::string_view("_total") : sample.suffix;
+  if (!sample.labels.empty()) {
+    char separator = '{';
+    for (const auto& [name, value] : sample.labels) {
+      out += separator;
+      separator = ',';
+      out += name;
+      out += "=\"";
+      AppendEscaped(value, out);
+      out += '"';
+    }
+    out += '}';
+  }
+  out += ' ';
+  AppendNumber(sample.value, out);
+  out += '\n';
+}
+
+}  // namespace
+
+std::string RenderOpenMetrics(const std::vector<MetricFamily>& families) {
+  std::string out;
+  for (const MetricFamily& family : families) {
+    out += "# TYPE ";
+    out += family.name;
+    out += ' ';
+    out += TypeName(family.type);
+    out += "\n# HELP ";
+    out += family.name;
+    out += ' ';
+    AppendEscaped(family.help, out);
+    out += '\n';
+    for (const MetricSample& sample : family.samples) {
+      AppendSample(family, sample, out);
+    }
+  }
+  out += "# EOF\n";
+  return out;
+}
+
+}  // namespace weir::observe

@@ -1,0 +1,3 @@
+weir_test(observe_test
+  SOURCES metrics_test.cc
+  LIBRARIES weir_observe)
