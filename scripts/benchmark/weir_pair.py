@@ -1,0 +1,74 @@
+"""weir between the two sides: one agent per side as on two nodes, the client's and the
+server's namespace enrolled as pods, redirected by eBPF."""
+import subprocess
+import time
+
+from bed import Pair, sh
+from peers import start_collector
+
+
+class WeirTcpPair(Pair):
+    name = "weir-tcp"
+    what = "weir, port declared tcp"
+    hint = "tcp"
+    agent = None
+    cli = None
+
+    def start_proxies(self):
+        self.bpffs = {side: f"/sys/fs/bpf/{self.client_ns}-{side}" for side in ("client", "server")}
+        sh(self.cli, "ca", "init", "--trust-domain", "bench.test", "--dir", self.run / "ca")
+        documents = self.run / "mesh.d"
+        documents.mkdir()
+        for side, ip in (("client", self.client_ip), ("server", self.server_ip)):
+            (documents / f"{side}.yaml").write_text(
+                f"type: Dataplane\nmesh: default\nname: {side}\nlabels:\n  weir.io/node: {side}\n"
+                f"networking:\n  address: {ip}\n  inbound:\n  - port: 8080\n    tags:\n"
+                f"      kuma.io/service: {side}\n      kuma.io/protocol: {self.hint}\n")
+        self.write_documents(documents)
+        for side, ns in (("client", self.client_ns), ("server", self.server_ns)):
+            sh(self.cli, "ca", "node", side, "--dir", self.run / "ca")
+            self.write_agent(side, ns, documents)
+            self.proxies.append(self.start(side, ns, f"agent-{side}",
+                                           [self.agent, "--config", self.run / f"agent-{side}.yaml"]))
+        for side in ("client", "server"):
+            self.wait_agent(side)
+
+    def write_documents(self, documents):
+        """Further documents of a variant."""
+
+    def write_agent(self, side, ns, documents):
+        ca = self.run / "ca"
+        (self.run / f"agent-{side}.yaml").write_text(
+            f"node: {side}\ntrustDomain: bench.test\nmeshRanges: [198.18.{self.number}.0/24]\n"
+            f"documents: {documents}\ncgroupRoot: {self.cgroup / side}\nbpffs: {self.bpffs[side]}\n"
+            f"admin:\n  socket: {self.run}/{side}.sock\nstateDirectory: {self.run}/state-{side}\n"
+            f"workers: 1\nca:\n  rootBundle: {ca}/root.pem\n  certificate: {ca}/nodes/{side}.pem\n"
+            f"  key: {ca}/nodes/{side}.key\n"
+            f"workloads:\n- name: {side}\n  match:\n    netns: {ns}\n  onAgentDown: open\n")
+
+    def wait_agent(self, side):
+        deadline = time.monotonic() + 20
+        while subprocess.run(["curl", "-sf", "--unix-socket", self.run / f"{side}.sock", "http://weir/ready"],
+                             capture_output=True).returncode != 0:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the {side}'s agent is not ready; look at {self.run}/agent-{side}.log")
+            time.sleep(0.1)
+
+
+class WeirHttpPair(WeirTcpPair):
+    name = "weir-http"
+    what = "weir, HTTP, every request a span on both sides"
+    hint = "http"
+
+    def start_proxies(self):
+        for side, ns in (("client", self.client_ns), ("server", self.server_ns)):
+            start_collector(self, side, ns)
+        super().start_proxies()
+
+    def write_documents(self, documents):
+        (documents / "trace.yaml").write_text(
+            "type: MeshOpenTelemetryBackend\nmesh: default\nname: collector\nlabels:\n  app: collector\n"
+            "spec:\n  endpoint:\n    address: 127.0.0.1\n    port: 4318\n  protocol: http\n---\n"
+            "type: MeshTrace\nmesh: default\nname: all\nspec:\n  default:\n    backends:\n"
+            "    - type: OpenTelemetry\n      openTelemetry:\n        backendRef:\n"
+            "          kind: MeshOpenTelemetryBackend\n          labels:\n            app: collector\n")
