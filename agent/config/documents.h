@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/ip.h"
+#include "agent/config/diagnostic.h"
+#include "agent/config/target.h"
+#include "agent/model/snapshot.h"
+
+namespace weir::config {
+
+class Node;
+
+// What the two envelopes (Kubernetes and Universal) say alike.
+struct Envelope {
+  std::string kind;
+  std::string name;
+  std::string ns;  // metadata.namespace; empty on Universal
+  std::string mesh = "default";
+  std::map<std::string, std::string> labels;
+  bool kubernetes = false;
+  Place place;
+
+  [[nodiscard]] std::string Label(const std::string& key) const;  // empty if absent
+  [[nodiscard]] std::string display_name() const;                 // "ns/name" or "name"
+};
+
+struct DataplaneInbound {
+  std::uint16_t port = 0;
+  std::string name;
+  model::ProtocolHint hint = model::ProtocolHint::kNone;
+  std::map<std::string, std::string> tags;
+  Place place;
+};
+
+// Who lives where: one workload of the mesh.
+struct DataplaneDocument {
+  Envelope envelope;
+  std::string ns;               // label k8s.kuma.io/namespace, else metadata.namespace
+  std::string service_account;  // label k8s.kuma.io/service-account
+  std::string node;             // label weir.io/node
+  std::vector<base::IpAddress> addresses;
+  std::vector<DataplaneInbound> inbounds;
+  model::TunnelPort tunnel_port = model::TunnelPort::kOriginal;
+  std::optional<model::OnAgentDown> on_agent_down;  // label weir.io/on-agent-down
+  bool gateway = false;
+
+  [[nodiscard]] std::string display_name() const;
+};
+
+// A MeshTLS or MeshTrace: whom it is for and its configuration as a tree, which is
+// merged over those of other policies before it is read.
+struct PolicyDocument {
+  Envelope envelope;
+  TargetRef target;
+  std::shared_ptr<const Node> configuration;  // the `default` map
+};
+
+struct MeshDocument {
+  Envelope envelope;
+  std::optional<model::TlsMode> mtls_mode;  // of the enabled backend (2.x)
+};
+
+struct MeshIdentityDocument {
+  Envelope envelope;
+  std::optional<std::map<std::string, std::string>> match_labels;  // empty: selects nothing
+  std::string trust_domain_template;                               // empty: agent.yaml's
+  std::string path_template;                                       // empty: the default one
+};
+
+struct MeshTrustDocument {
+  Envelope envelope;
+  std::string trust_domain;
+  std::string bundle_pem;  // all bundles, one after the other
+};
+
+enum class OtlpProtocol : std::uint8_t { kHttp, kGrpc };
+
+struct TraceBackendDocument {  // MeshOpenTelemetryBackend
+  Envelope envelope;
+  std::string address;  // empty: the node itself
+  std::uint16_t port = 4317;
+  std::string path;
+  OtlpProtocol protocol = OtlpProtocol::kGrpc;
+};
+
+// DocumentSet is everything that a directory of documents says. Plain data.
+struct DocumentSet {
+  std::vector<MeshDocument> meshes;
+  std::vector<DataplaneDocument> dataplanes;
+  std::vector<PolicyDocument> tls_policies;
+  std::vector<PolicyDocument> trace_policies;
+  std::vector<MeshIdentityDocument> identities;
+  std::vector<MeshTrustDocument> trusts;
+  std::vector<TraceBackendDocument> trace_backends;
+  std::size_t document_count = 0;
+};
+
+// Bounds on what is read; beyond each is an error that names the file.
+inline constexpr std::size_t kMaxFileBytes = 1U << 20U;
+inline constexpr std::size_t kMaxTotalBytes = 64U << 20U;
+inline constexpr std::size_t kMaxFiles = 10000;
+inline constexpr std::size_t kMaxDocuments = 100000;
+
+struct SourceFile {
+  std::string name;  // as findings show it
+  std::string content;
+};
+
+// Reads the *.yaml and *.yml files of `directory` in the order of their names; hidden
+// files and subdirectories are left out. What cannot be read is an error in
+// `diagnostics`. Blocks.
+std::vector<SourceFile> ReadDocumentFiles(const std::string& directory, Diagnostics& diagnostics);
+
+// Parses documents of both envelopes. Unknown fields, and kinds that are not Kuma's, are
+// errors; Kuma's kinds and fields that weir does not act on are warnings. The set is
+// meaningful only when diagnostics.ok(). Any thread.
+DocumentSet ParseDocuments(const std::vector<SourceFile>& files, Diagnostics& diagnostics);
+
+}  // namespace weir::config
