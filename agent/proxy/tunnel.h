@@ -1,0 +1,263 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/base/clock.h"
+#include "agent/base/unique_fd.h"
+#include "agent/http/tunnel_mux.h"
+#include "agent/io/byte_buffer.h"
+#include "agent/io/event_loop.h"
+#include "agent/model/snapshot.h"
+#include "agent/observe/record.h"
+#include "agent/tls/engine.h"
+
+// Tunnels between agents: one TLS connection that carries many CONNECT streams
+// (http::TunnelMux), and the stream as a session sees it. Worker thread only.
+namespace weir::proxy {
+
+class TunnelConnection;
+class TunnelStream;
+
+// How long each step of a tunnel may take, and what it may buffer.
+struct TunnelLimits {
+  std::chrono::milliseconds connect_timeout{5000};
+  std::chrono::milliseconds handshake_timeout{5000};
+  std::chrono::milliseconds idle_timeout{60000};   // without a stream; zero: never
+  std::chrono::milliseconds ping_interval{30000};  // of silence while streams are open
+  std::chrono::milliseconds ping_timeout{10000};   // then the peer is taken for dead
+  std::size_t output_limit_bytes = 1U << 20U;      // unsent bytes before Write says "wait"
+  http::TunnelMuxConfig mux;                       // role is set by Connect and Accept
+
+  static TunnelLimits From(const model::Limits& limits);
+};
+
+// What all tunnels of a worker count. Summed over workers by whoever reads them.
+struct TunnelCounters {
+  std::uint64_t connected = 0;  // tunnels that this side opened, up to an admitted peer
+  std::uint64_t accepted = 0;   // and those that the peer opened
+  std::uint64_t streams_opened = 0;
+  std::uint64_t streams_accepted = 0;
+  std::uint64_t streams_refused = 0;  // either side's CONNECT answered other than 2xx
+  std::uint64_t bytes_received = 0;   // ciphertext
+  std::uint64_t bytes_sent = 0;
+  std::array<std::uint64_t, observe::kReasonCount> closed{};            // tunnels, by reason
+  std::array<std::uint64_t, http::kTunnelViolationCount> violations{};  // by the peer
+};
+
+// What the tunnels of one worker share. Outlives them.
+struct TunnelContext {
+  io::EventLoop& loop;
+  http::WindowBudget& budget;
+  TunnelCounters& counters;
+  TunnelLimits limits;
+};
+
+// TunnelStreamHandler is the session's ear on its stream. No call comes after Reset(),
+// after OnRefused or OnReset, or once the TunnelStream is destroyed. Calls may write,
+// end, reset and destroy the stream, but not the TunnelConnection.
+class TunnelStreamHandler {
+ public:
+  TunnelStreamHandler() = default;
+  TunnelStreamHandler(const TunnelStreamHandler&) = delete;
+  TunnelStreamHandler& operator=(const TunnelStreamHandler&) = delete;
+  // The far agent answered 2xx: its upstream is connected. Opening side only.
+  virtual void OnAccepted() noexcept = 0;
+  // No stream came about: no tunnel (TLS, peer, connect: `reason` says which), or the far
+  // agent answered `status` (0 if it never got that far). Opening side only.
+  virtual void OnRefused(observe::Reason reason, std::uint16_t status,
+                         std::string_view detail) noexcept = 0;
+  // Bytes from the far side. All of them are the session's now: what its socket does not
+  // take at once it keeps, at most a stream window; ReturnCredit as the socket takes them.
+  virtual void OnData(io::Bytes bytes) noexcept = 0;
+  // The far side half-closed: no more OnData.
+  virtual void OnEnd() noexcept = 0;
+  // The stream is gone abnormally; the application's connection is to be reset.
+  virtual void OnReset(observe::Reason reason) noexcept = 0;
+  // Write may take bytes again, after it took fewer than it was given (or the stream has
+  // just been opened). Not before.
+  virtual void OnWritable() noexcept = 0;
+
+ protected:
+  ~TunnelStreamHandler() = default;
+};
+
+// TunnelStream is one stream of a tunnel as its session holds it. Destroying it resets
+// the stream unless both sides have ended it. Before the tunnel is up (opening side) it
+// waits: Write takes nothing and OnWritable follows. Small: no buffer of its own.
+class TunnelStream final : private http::TunnelStreamHandler {
+ public:
+  // The CONNECT request of a stream on the opening side.
+  struct Request {
+    std::string authority;  // "ip:port" of the original destination
+    std::vector<std::pair<std::string, std::string>> headers;  // lower-case names
+  };
+
+  explicit TunnelStream(proxy::TunnelStreamHandler& handler) : handler_(&handler) {}
+  TunnelStream(const TunnelStream&) = delete;
+  TunnelStream& operator=(const TunnelStream&) = delete;
+  ~TunnelStream();
+
+  // Hands the stream to another session (or from the acceptor to its session).
+  void set_handler(proxy::TunnelStreamHandler& handler) { handler_ = &handler; }
+
+  // Takes as many bytes as credit and the tunnel's output limit allow, from the front;
+  // the caller keeps the rest until OnWritable.
+  [[nodiscard]] std::size_t Write(io::Bytes bytes);
+  // Half-closes, after everything written. No Write afterwards.
+  void EndWrite();
+  // Ends both directions at once; no call to the handler follows.
+  void Reset(http::H2Error code = http::H2Error::kCancel);
+  // The session's socket took `count` bytes that OnData brought.
+  void ReturnCredit(std::size_t count);
+
+  // Accepting side: exactly one of these answers the CONNECT.
+  void Accept();
+  void Refuse(std::uint16_t status);
+
+  // True once the request is on its way (opening side) or was received.
+  [[nodiscard]] bool opened() const { return id_ != 0; }
+  // Null before the tunnel is chosen and after the stream is gone.
+  [[nodiscard]] TunnelConnection* connection() const { return connection_; }
+
+ private:
+  friend class TunnelConnection;
+  friend class TunnelPool;
+  void OnAccepted(std::uint16_t status) noexcept override;
+  void OnRefused(std::uint16_t status) noexcept override;
+  void OnData(std::span<const std::uint8_t> bytes) noexcept override;
+  void OnEnd() noexcept override;
+  void OnReset(const http::TunnelStreamReset& reset) noexcept override;
+  void OnWritable() noexcept override;
+  // Before there was a stream.
+  void Fail(observe::Reason reason, std::string_view detail);
+  void Detach();
+
+  proxy::TunnelStreamHandler* handler_;
+  TunnelConnection* connection_ = nullptr;
+  std::unique_ptr<Request> waiting_;  // until the tunnel is up; null afterwards
+  http::TunnelStreamId id_ = 0;
+  bool accepted_ = false;
+  bool ended_by_peer_ = false;
+  bool ended_by_us_ = false;
+};
+
+// TunnelOwner decides about tunnels and owns them. Called from within the connection: it
+// must not destroy it there, but at the end of the turn.
+class TunnelOwner {
+ public:
+  TunnelOwner() = default;
+  TunnelOwner(const TunnelOwner&) = delete;
+  TunnelOwner& operator=(const TunnelOwner&) = delete;
+  // TLS and ALPN are done: kNone admits the peer, any other reason closes the tunnel.
+  virtual observe::Reason OnTunnelUp(TunnelConnection& connection) noexcept = 0;
+  // Accepting side: a CONNECT came. The callee keeps `stream`, gives it its handler and
+  // answers now or later; dropping it resets the stream. `request` dies with the call.
+  virtual void OnTunnelStream(TunnelConnection& connection, std::unique_ptr<TunnelStream> stream,
+                              const http::TunnelRequest& request) noexcept = 0;
+  // The tunnel is closed (kNone: in good order); its streams have been told. The last call.
+  virtual void OnTunnelClosed(TunnelConnection& connection, observe::Reason reason,
+                              std::string_view detail) noexcept = 0;
+
+ protected:
+  ~TunnelOwner() = default;
+};
+
+// TunnelConnection is one tunnel: descriptor, TLS engine and stream multiplexer. What a
+// loop turn produces is sealed and sent once, at its end. Buffers are freed while idle.
+class TunnelConnection final : private io::EventHandler, private http::TunnelMuxHandler {
+ public:
+  // Opens a tunnel on `fd`, whose connect() is under way.
+  static std::unique_ptr<TunnelConnection> Connect(TunnelContext& context, base::UniqueFd fd,
+                                                   std::shared_ptr<const tls::WorkloadTls> workload,
+                                                   std::string_view alpn, TunnelOwner& owner);
+  // Serves a tunnel on the accepted `fd`; `received` has been read from it already.
+  static std::unique_ptr<TunnelConnection> Accept(TunnelContext& context, base::UniqueFd fd,
+                                                  std::shared_ptr<const tls::WorkloadTls> workload,
+                                                  io::Bytes received, TunnelOwner& owner);
+  TunnelConnection(const TunnelConnection&) = delete;
+  TunnelConnection& operator=(const TunnelConnection&) = delete;
+  ~TunnelConnection();
+
+  // Puts `stream` on this tunnel, at once or when the tunnel is up. False if it is full,
+  // draining or closed; the stream then still waits and `stream.waiting()` is untouched.
+  bool Open(TunnelStream& stream, TunnelStream::Request request);
+
+  // Takes no new streams, tells the peer so, and closes when the last stream has ended.
+  void Drain();
+  // Closes at once: streams are told `reason`, the peer gets GOAWAY and close_notify as far
+  // as the socket takes them.
+  void Close(observe::Reason reason, std::string_view detail);
+
+  [[nodiscard]] bool up() const { return phase_ == Phase::kUp; }
+  [[nodiscard]] bool closed() const { return phase_ == Phase::kClosed; }
+  // Whether another stream can be put on it now.
+  [[nodiscard]] bool CanOpen() const;
+  // Whether its connection window or its socket has been what held streams back lately.
+  [[nodiscard]] bool window_bound() const;
+  [[nodiscard]] std::size_t stream_count() const;
+  // The verified peer; empty before it is up.
+  [[nodiscard]] const tls::PeerInfo& peer() const;
+  [[nodiscard]] std::uint16_t tls_version() const;
+  [[nodiscard]] std::string_view alpn() const;
+  [[nodiscard]] const std::shared_ptr<const tls::WorkloadTls>& workload() const {
+    return workload_;
+  }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  friend class TunnelStream;
+  enum class Phase : std::uint8_t { kConnecting, kHandshaking, kUp, kClosed };
+  class Output;  // http::ByteSink over plaintext_
+
+  TunnelConnection(TunnelContext& context, base::UniqueFd fd,
+                   std::shared_ptr<const tls::WorkloadTls> workload, TunnelOwner& owner);
+  void OnEvents(std::uint32_t events) noexcept override;
+  http::TunnelStreamHandler* OnStreamOpened(http::TunnelStreamId id,
+                                            const http::TunnelRequest& request) noexcept override;
+  void OnStreamSlot() noexcept override;
+  void OnGoAway(const http::TunnelGoAway& goaway) noexcept override;
+  void OnConnectionError(http::H2Error code, http::TunnelViolation violation) noexcept override;
+
+  void Watch();
+  void OnConnected();
+  void Read();
+  void TakeCiphertext(io::Bytes bytes);
+  void OnHandshakeDone();
+  void OpenWaiting();
+  void ScheduleFlush();
+  void Flush();
+  void SendCiphertext();
+  void OnTimer();
+  void ArmTimer();
+  void TrimBuffers();
+
+  TunnelContext& context_;
+  TunnelOwner& owner_;
+  std::shared_ptr<const tls::WorkloadTls> workload_;
+  base::UniqueFd fd_;
+  std::unique_ptr<tls::Engine> engine_;
+  std::unique_ptr<Output> output_;
+  std::unique_ptr<http::TunnelMux> mux_;
+  io::ByteBuffer plaintext_;   // frames of this turn
+  io::ByteBuffer ciphertext_;  // sealed, not yet sent
+  std::vector<TunnelStream*> waiting_;
+  io::Timer timer_;
+  io::Watch watch_;
+  std::shared_ptr<TunnelConnection*> self_;  // for work deferred to the end of the turn
+  base::MonotonicTime phase_began_{};
+  base::MonotonicTime last_received_{};
+  Phase phase_ = Phase::kConnecting;
+  bool flush_scheduled_ = false;
+  bool draining_ = false;
+  bool close_after_flush_ = false;
+};
+
+}  // namespace weir::proxy
