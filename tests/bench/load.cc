@@ -180,10 +180,15 @@ class Connection final : public weir::io::EventHandler {
       return false;
     }
     bytes.remove_prefix(end + 4 - before);
-    const std::size_t at = head_.find("Content-Length: ");
+    for (char& c : head_) {
+      c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+    constexpr std::string_view kLength = "content-length: ";
+    const std::size_t at = head_.find(kLength);
     std::size_t length = 0;
-    if (!head_.starts_with("HTTP/1.1 200") || at == std::string::npos || at > end ||
-        std::from_chars(head_.data() + at + 16, head_.data() + end, length).ec != std::errc()) {
+    if (!head_.starts_with("http/1.1 200") || at == std::string::npos || at > end ||
+        std::from_chars(head_.data() + at + kLength.size(), head_.data() + end, length).ec !=
+            std::errc()) {
       bench_.Broken(*this);
       return false;
     }
