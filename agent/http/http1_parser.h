@@ -196,6 +196,7 @@ class BodyReader {
   void TakeByte(char byte, const Http1Limits& limits);
   void TakeSizeByte(char byte);
   void TakeTrailerByte(char byte, const Http1Limits& limits);
+  void Expect(bool met, State next, Http1Error error);
   void Fail(Http1Error error);
 
   std::uint64_t remaining_ = 0;   // of counted data or of this chunk

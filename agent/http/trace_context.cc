@@ -1,0 +1,299 @@
+#include "agent/http/trace_context.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "agent/base/check.h"
+#include "agent/http/token.h"
+
+namespace weir::http {
+namespace {
+
+constexpr std::string_view kDigits = "0123456789abcdef";
+constexpr unsigned kRandomBits = 56;
+constexpr std::uint64_t kRandomRange = std::uint64_t{1} << kRandomBits;
+
+// Lower-case hexadecimal only, as the specification demands.
+int LowerHexDigit(char c) {
+  if (c >= '0' && c <= '9') {
+    return c - '0';
+  }
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool ParseHex(std::string_view text, std::span<std::uint8_t> out) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const int high = LowerHexDigit(text[2 * i]);
+    const int low = LowerHexDigit(text[2 * i + 1]);
+    if (high < 0 || low < 0) {
+      return false;
+    }
+    out[i] = static_cast<std::uint8_t>(high * 16 + low);
+  }
+  return true;
+}
+
+char* PutHex(std::span<const std::uint8_t> bytes, char* out) {
+  for (const std::uint8_t byte : bytes) {
+    *out++ = kDigits[byte >> 4U];
+    *out++ = kDigits[byte & 0xfU];
+  }
+  return out;
+}
+
+bool IsZero(std::span<const std::uint8_t> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+// key = ( lcalpha / DIGIT ) 0*255( lcalpha / DIGIT / "_" / "-" / "*" / "/" / "@" )
+bool IsStateKey(std::string_view key) {
+  constexpr std::size_t kMaxKeyBytes = 256;
+  if (key.empty() || key.size() > kMaxKeyBytes) {
+    return false;
+  }
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  return plain(key.front()) && std::all_of(key.begin(), key.end(), [&](char c) {
+           return plain(c) || c == '_' || c == '-' || c == '*' || c == '/' || c == '@';
+         });
+}
+
+// 0*255( chr ) nblk-chr: printable ASCII but "," and "=", not ending in a space.
+bool IsStateValue(std::string_view value) {
+  constexpr std::size_t kMaxValueBytes = 256;
+  if (value.empty() || value.size() > kMaxValueBytes || value.back() == ' ') {
+    return false;
+  }
+  return std::all_of(value.begin(), value.end(),
+                     [](char c) { return c >= ' ' && c <= '~' && c != ',' && c != '='; });
+}
+
+std::size_t JoinedBytes(std::span<const std::string_view> members) {
+  std::size_t total = members.empty() ? 0 : members.size() - 1;
+  for (const std::string_view member : members) {
+    total += member.size();
+  }
+  return total;
+}
+
+// Takes whole members out until the rest fits: long ones first, then from the end. The
+// first `kept` stay.
+void CutMembers(std::vector<std::string_view>& members, std::size_t kept) {
+  constexpr std::size_t kLongMemberBytes = 128;
+  const auto cut_last = [&](auto&& is_cut) {
+    for (std::size_t i = members.size(); i > kept; --i) {
+      if (is_cut(members[i - 1])) {
+        members.erase(members.begin() + static_cast<std::ptrdiff_t>(i - 1));
+        return true;
+      }
+    }
+    return false;
+  };
+  while (JoinedBytes(members) > kMaxTraceStateBytes &&
+         cut_last([](std::string_view member) { return member.size() > kLongMemberBytes; })) {
+  }
+  while ((JoinedBytes(members) > kMaxTraceStateBytes || members.size() > kMaxTraceStateMembers) &&
+         cut_last([](std::string_view) { return true; })) {
+  }
+}
+
+std::string Join(std::span<const std::string_view> members) {
+  std::string joined;
+  joined.reserve(JoinedBytes(members));
+  for (const std::string_view member : members) {
+    if (!joined.empty()) {
+      joined += ',';
+    }
+    joined += member;
+  }
+  return joined;
+}
+
+// Calls `visit` with each member of the list that is not empty, without OWS around it.
+template <typename Visitor>
+void ForEachMember(std::string_view list, Visitor&& visit) {
+  while (!list.empty()) {
+    const std::size_t comma = list.find(',');
+    if (const std::string_view member = TrimOws(list.substr(0, comma)); !member.empty()) {
+      visit(member);
+    }
+    list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+  }
+}
+
+std::uint64_t LowRandomBits(const TraceId& trace_id) {
+  std::uint64_t value = 0;
+  for (std::size_t i = trace_id.size() - kRandomBits / 8; i < trace_id.size(); ++i) {
+    value = value << 8U | trace_id[i];
+  }
+  return value;
+}
+
+}  // namespace
+
+std::expected<TraceParent, TraceContextError> ParseTraceParent(std::string_view value) {
+  constexpr std::size_t kTraceIdAt = 3;
+  constexpr std::size_t kSpanIdAt = 36;
+  constexpr std::size_t kFlagsAt = 53;
+  value = TrimOws(value);
+  if (value.size() < kTraceParentBytes || value[2] != '-' || value[kSpanIdAt - 1] != '-' ||
+      value[kFlagsAt - 1] != '-') {
+    return std::unexpected(TraceContextError::kMalformed);
+  }
+  std::array<std::uint8_t, 1> version{};
+  std::array<std::uint8_t, 1> flags{};
+  TraceParent parent;
+  if (!ParseHex(value, version) || !ParseHex(value.substr(kTraceIdAt), parent.trace_id) ||
+      !ParseHex(value.substr(kSpanIdAt), parent.span_id) ||
+      !ParseHex(value.substr(kFlagsAt), flags)) {
+    return std::unexpected(TraceContextError::kMalformed);
+  }
+  if (version[0] == 0xff) {
+    return std::unexpected(TraceContextError::kBadVersion);
+  }
+  if (value.size() > kTraceParentBytes && (version[0] == 0 || value[kTraceParentBytes] != '-')) {
+    return std::unexpected(TraceContextError::kMalformed);
+  }
+  if (IsZero(parent.trace_id) || IsZero(parent.span_id)) {
+    return std::unexpected(TraceContextError::kZeroId);
+  }
+  parent.flags = flags[0] & (kSampledFlag | kRandomFlag);
+  return parent;
+}
+
+std::array<char, kTraceParentBytes> FormatTraceParent(const TraceParent& parent) {
+  std::array<char, kTraceParentBytes> text{};
+  const std::array<std::uint8_t, 1> flags = {parent.flags};
+  char* out = text.data();
+  *out++ = '0';
+  *out++ = '0';
+  *out++ = '-';
+  out = PutHex(parent.trace_id, out);
+  *out++ = '-';
+  out = PutHex(parent.span_id, out);
+  *out++ = '-';
+  PutHex(flags, out);
+  return text;
+}
+
+std::expected<std::string, TraceContextError> ParseTraceState(std::string_view joined) {
+  std::vector<std::string_view> members;
+  bool good = true;
+  ForEachMember(joined, [&](std::string_view member) {
+    const std::size_t equals = member.find('=');
+    good = good && equals != std::string_view::npos && IsStateKey(member.substr(0, equals)) &&
+           IsStateValue(member.substr(equals + 1));
+    members.push_back(member);
+  });
+  if (!good) {
+    return std::unexpected(TraceContextError::kMalformed);
+  }
+  if (members.size() > kMaxTraceStateMembers) {
+    return std::unexpected(TraceContextError::kTooManyMembers);
+  }
+  CutMembers(members, /*kept=*/0);
+  return Join(members);
+}
+
+std::string PrependTraceState(std::string_view member, std::string_view state) {
+  if (member.empty()) {
+    return std::string(state);
+  }
+  const std::string_view key = member.substr(0, member.find('=') + 1);
+  std::vector<std::string_view> members = {member};
+  ForEachMember(state, [&](std::string_view other) {
+    if (!other.starts_with(key)) {
+      members.push_back(other);
+    }
+  });
+  CutMembers(members, /*kept=*/1);
+  return Join(members);
+}
+
+// T = (1 - ratio) * 2^56; a trace is kept if its 56 random bits are T or more. The
+// threshold is written with as many digits as the ratio needs, trailing zeros left out.
+RatioSampler::RatioSampler(double ratio) {
+  // Five digits behind the leading f's are 1 part in 1,048,576: finer than anybody sets a
+  // ratio, and short on the wire (1 % is fd70a4).
+  constexpr int kPrecisionDigits = 5;
+  constexpr int kAllDigits = kRandomBits / 4;
+  const double kept = std::isnan(ratio) ? 0.0 : std::clamp(ratio, 0.0, 1.0);
+  if (kept >= 1.0) {
+    threshold_ = 0;
+    return;
+  }
+  if (kept * static_cast<double>(kRandomRange) < 1.0) {
+    threshold_ = kRandomRange;
+    return;
+  }
+  const int leading = static_cast<int>(std::floor(-std::log2(kept) / 4));
+  const int digits = std::min(kPrecisionDigits + leading, kAllDigits);
+  const double unit = std::ldexp(1.0, kRandomBits - 4 * digits);
+  // From the kept part: 1 - ratio would lose the digits of small ratios.
+  const auto kept_units =
+      static_cast<std::uint64_t>(std::llround(kept * static_cast<double>(kRandomRange) / unit));
+  threshold_ = kRandomRange - kept_units * static_cast<std::uint64_t>(unit);
+  member_ = "ot=th:";
+  std::uint64_t rest = threshold_;
+  do {
+    member_ += kDigits[rest >> (kRandomBits - 4)];
+    rest = (rest << 4U) & (kRandomRange - 1);
+  } while (rest != 0);
+}
+
+bool RatioSampler::Keeps(const TraceId& trace_id) const {
+  return LowRandomBits(trace_id) >= threshold_;
+}
+
+IdGenerator::IdGenerator() {
+  const auto size = static_cast<ssize_t>(sizeof(state_));
+  WEIR_CHECK(::getrandom(state_.data(), sizeof(state_), 0) == size);
+  state_[0] |= 1;  // the generator's one bad state is all zeros
+}
+
+IdGenerator::IdGenerator(std::uint64_t seed) {
+  // splitmix64: spreads one word over the state.
+  for (std::uint64_t& word : state_) {
+    seed += 0x9e3779b97f4a7c15U;
+    std::uint64_t mixed = seed;
+    mixed = (mixed ^ (mixed >> 30U)) * 0xbf58476d1ce4e5b9U;
+    mixed = (mixed ^ (mixed >> 27U)) * 0x94d049bb133111ebU;
+    word = mixed ^ (mixed >> 31U);
+  }
+}
+
+// xoshiro256++ (Blackman and Vigna, 2019).
+std::uint64_t IdGenerator::Next() {
+  const std::uint64_t result = std::rotl(state_[0] + state_[3], 23) + state_[0];
+  const std::uint64_t shifted = state_[1] << 17U;
+  state_[2] ^= state_[0];
+  state_[3] ^= state_[1];
+  state_[1] ^= state_[2];
+  state_[0] ^= state_[3];
+  state_[2] ^= shifted;
+  state_[3] = std::rotl(state_[3], 45);
+  return result;
+}
+
+TraceId IdGenerator::NewTraceId() {
+  TraceId id;
+  do {
+    const std::array<std::uint64_t, 2> words = {Next(), Next()};
+    id = std::bit_cast<TraceId>(words);
+  } while (IsZero(id));
+  return id;
+}
+
+SpanId IdGenerator::NewSpanId() {
+  SpanId id;
+  do {
+    id = std::bit_cast<SpanId>(Next());
+  } while (IsZero(id));
+  return id;
+}
+
+}  // namespace weir::http
