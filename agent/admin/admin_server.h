@@ -17,6 +17,7 @@
 
 namespace weir::v1 {
 class CheckReport;
+class ServiceMap;
 class Status;
 class Trace;
 class TraceList;
@@ -26,10 +27,11 @@ namespace weir::admin {
 
 // Which traces GET /v1/traces is asked for.
 struct TraceQuery {
-  std::size_t limit = 20;
+  std::optional<base::WallTime> since{};  // traces that began then or later
   base::Nanoseconds min_duration{0};
   bool errors_only = false;
-  std::string service;  // empty: any
+  std::string service{};  // traces with a span of this service; empty: any
+  std::size_t limit = 20;
 };
 
 // Where the answers come from. Every function is called on the admin thread, must be
@@ -41,6 +43,7 @@ struct Providers {
   std::function<v1::TraceList(const TraceQuery&)> traces;  // newest first
   // `id`: 32 lower-case hex digits.
   std::function<std::optional<v1::Trace>(std::string_view id)> trace;
+  std::function<v1::ServiceMap(base::Nanoseconds window)> map;
   std::function<std::vector<observe::MetricFamily>()> metrics;
   std::function<bool()> ready;
   // What only root may ask for.
