@@ -9,8 +9,8 @@ namespace weir::tls {
 struct PeerInfo {
   std::string spiffe_id;       // the leaf's only URI SAN
   std::string node;            // the node that the issuing intermediate names; empty if the
-                               // leaf was issued by the root itself
-  std::int64_t not_after = 0;  // seconds since 1970
+                               // leaf was not issued by a node's intermediate
+  std::int64_t not_after = 0;  // the chain's earliest, seconds since 1970
 };
 
 }  // namespace weir::tls
