@@ -1,0 +1,14 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+namespace weir::test {
+
+// RootTest skips visibly without root; with WEIR_REQUIRE_ROOT=1, as in CI, it fails
+// instead.
+class RootTest : public ::testing::Test {
+ protected:
+  void SetUp() override;
+};
+
+}  // namespace weir::test
