@@ -82,13 +82,17 @@ ProtocolHint Workload::HintFor(std::uint16_t port) const {
 }
 
 Snapshot::Snapshot(Parts parts) : parts_(std::move(parts)) {
-  for (const auto& workload : parts_.workloads) {
+  for (std::size_t i = 0; i < parts_.workloads.size(); ++i) {
+    const auto& workload = parts_.workloads[i];
     for (const auto& address : workload->addresses) {
       by_address_.emplace(address, workload.get());
     }
     by_identity_.emplace(workload->identity.uri(), workload.get());
+    index_of_.emplace(workload.get(), i);
   }
-  for (const auto& local : parts_.locals) {
+  for (std::size_t i = 0; i < parts_.locals.size(); ++i) {
+    const auto& local = parts_.locals[i];
+    index_of_.emplace(local.get(), i);
     by_local_id_.emplace(static_cast<std::uint32_t>(local->id), local.get());
     local_of_.emplace(local->workload.get(), local.get());
   }
@@ -129,6 +133,16 @@ const LocalWorkload* Snapshot::FindLocal(LocalId id) const {
 const LocalWorkload* Snapshot::FindLocal(const Workload& workload) const {
   const auto found = local_of_.find(&workload);
   return found == local_of_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<const Workload> Snapshot::Shared(const Workload* workload) const {
+  const auto found = index_of_.find(workload);
+  return found == index_of_.end() ? nullptr : parts_.workloads[found->second];
+}
+
+std::shared_ptr<const LocalWorkload> Snapshot::Shared(const LocalWorkload* local) const {
+  const auto found = index_of_.find(local);
+  return found == index_of_.end() ? nullptr : parts_.locals[found->second];
 }
 
 bool Snapshot::InMeshRange(const base::IpAddress& address) const {

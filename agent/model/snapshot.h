@@ -137,6 +137,10 @@ class Snapshot {
   [[nodiscard]] const LocalWorkload* FindLocal(LocalId id) const;
   // The local entry of a registry workload, or null if it is not enrolled here.
   [[nodiscard]] const LocalWorkload* FindLocal(const Workload& workload) const;
+  // The owning pointer of an entry that one of the calls above gave (null for null), for
+  // records that outlive the snapshot.
+  [[nodiscard]] std::shared_ptr<const Workload> Shared(const Workload* workload) const;
+  [[nodiscard]] std::shared_ptr<const LocalWorkload> Shared(const LocalWorkload* local) const;
   // Whether `address` lies inside the mesh's ranges (pods, services, VMs).
   [[nodiscard]] bool InMeshRange(const base::IpAddress& address) const;
 
@@ -146,6 +150,7 @@ class Snapshot {
   std::map<std::string, const Workload*, std::less<>> by_identity_;
   std::unordered_map<std::uint32_t, const LocalWorkload*> by_local_id_;
   std::unordered_map<const Workload*, const LocalWorkload*> local_of_;
+  std::unordered_map<const void*, std::size_t> index_of_;  // of both vectors' entries
 };
 
 using SnapshotPtr = std::shared_ptr<const Snapshot>;

@@ -61,6 +61,21 @@ TEST(SnapshotTest, KnowsLocalsByIdAndByRegistryEntry) {
   EXPECT_EQ(snapshot.FindLocal(*snapshot.FindByAddress(At("198.18.0.2:80"))), nullptr);
 }
 
+TEST(SnapshotTest, SharesItsEntriesWithRecordsThatOutliveIt) {
+  std::shared_ptr<const Workload> two;
+  std::shared_ptr<const LocalWorkload> local;
+  {
+    const Snapshot snapshot = MakeSnapshot();
+    two = snapshot.Shared(snapshot.FindByAddress(At("198.18.0.2:80")));
+    local = snapshot.Shared(snapshot.FindLocal(LocalId{7}));
+    EXPECT_EQ(snapshot.Shared(snapshot.FindByAddress(At("198.18.0.3:80"))), nullptr);
+  }
+  ASSERT_NE(two, nullptr);
+  EXPECT_EQ(two->name, "two");
+  ASSERT_NE(local, nullptr);
+  EXPECT_EQ(local->id, LocalId{7});
+}
+
 TEST(SnapshotTest, KnowsTheMeshRanges) {
   const Snapshot snapshot = MakeSnapshot();
   EXPECT_TRUE(snapshot.InMeshRange(At("198.18.255.1:1").address));

@@ -1,0 +1,264 @@
+#include "agent/proxy/socket_leg.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "agent/io/socket.h"
+
+namespace weir::proxy {
+namespace {
+
+constexpr int kKeepAliveIdleSeconds = 60;  // F18
+constexpr int kKeepAliveIntervalSeconds = 10;
+constexpr int kKeepAliveProbes = 3;
+
+void SetOption(int fd, int level, int option, int value) {
+  (void)::setsockopt(fd, level, option, &value, sizeof(value));  // a socket without it works
+}
+
+}  // namespace
+
+void SetLegOptions(int fd) {
+  io::SetNoDelay(fd);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdleSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveIntervalSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+  SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+observe::Reason ReasonOf(int sys_errno) {
+  switch (sys_errno) {
+    case ECONNREFUSED:
+      return observe::Reason::kUpstreamRefused;
+    case ETIMEDOUT:
+      return observe::Reason::kUpstreamTimeout;
+    case ECONNRESET:
+    case EPIPE:
+    case ECONNABORTED:
+      return observe::Reason::kUpstreamReset;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return observe::Reason::kLimitReached;
+    default:
+      return observe::Reason::kUpstreamUnreachable;
+  }
+}
+
+SocketLeg::SocketLeg(io::EventLoop& loop, io::MutableBytes scratch, LegOwner& owner,
+                     base::UniqueFd fd, State state)
+    : loop_(loop), scratch_(scratch), owner_(owner), fd_(std::move(fd)), state_(state) {}
+
+SocketLeg::~SocketLeg() {
+  watch_.Reset();
+}
+
+bool SocketLeg::Start() {
+  auto watch = loop_.Add(fd_.get(), state_ == State::kConnecting ? EPOLLOUT : EPOLLIN, *this);
+  if (!watch) {
+    return false;
+  }
+  watch_ = std::move(*watch);
+  return true;
+}
+
+base::UniqueFd SocketLeg::Release() {
+  watch_.Reset();
+  state_ = State::kClosed;
+  return std::move(fd_);
+}
+
+void SocketLeg::UpdateWatch() {
+  if (state_ == State::kClosed) {
+    return;
+  }
+  const bool want_read = state_ == State::kOpen && !paused_ && !ended_;
+  const bool want_write = state_ == State::kConnecting || !pending_.empty();
+  if (hung_up_) {
+    if (!want_read && !want_write) {
+      return;
+    }
+    hung_up_ = false;
+    if (!Start()) {
+      Fail(ENOMEM);
+      return;
+    }
+  }
+  watch_.Modify((want_read ? EPOLLIN : 0U) | (want_write ? EPOLLOUT : 0U));
+}
+
+void SocketLeg::OnEvents(std::uint32_t events) noexcept {
+  if (state_ == State::kConnecting) {
+    OnConnectResult();
+    return;
+  }
+  if ((events & EPOLLERR) != 0U) {
+    Fail(io::TakeSocketError(fd_.get()));
+    return;
+  }
+  if ((events & EPOLLOUT) != 0U && !pending_.empty()) {
+    OnWritable();
+  }
+  if (state_ != State::kOpen) {
+    return;
+  }
+  if ((events & EPOLLIN) != 0U && !paused_ && !ended_) {
+    OnReadable();
+  } else if ((events & EPOLLHUP) != 0U) {
+    // Both directions are closed, which epoll reports whether asked or not; with bytes
+    // that nobody wants yet it would do so in every turn.
+    watch_.Reset();
+    hung_up_ = true;
+  }
+}
+
+void SocketLeg::OnConnectResult() {
+  const int error = io::TakeSocketError(fd_.get());
+  if (error != 0) {
+    Fail(error);
+    return;
+  }
+  state_ = State::kOpen;
+  owner_.OnLegOpen(*this);
+  if (state_ == State::kOpen && (!pending_.empty() || fin_wanted_)) {
+    OnWritable();
+  }
+  UpdateWatch();
+}
+
+void SocketLeg::OnReadable() {
+  const ssize_t count = ::recv(fd_.get(), scratch_.data(), scratch_.size(), 0);
+  if (count > 0) {
+    owner_.OnLegData(*this, scratch_.first(static_cast<std::size_t>(count)));
+    return;
+  }
+  if (count < 0) {
+    if (errno != EAGAIN && errno != EINTR) {
+      Fail(errno);
+    }
+    return;
+  }
+  ended_ = true;
+  owner_.OnLegEnd(*this);
+  UpdateWatch();
+}
+
+void SocketLeg::OnWritable() {
+  std::size_t flushed = 0;
+  if (!pending_.empty()) {
+    const io::Bytes bytes = pending_.Readable();
+    const ssize_t count = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (count < 0) {
+      if (errno != EAGAIN && errno != EINTR) {
+        Fail(errno);
+      }
+      return;
+    }
+    flushed = static_cast<std::size_t>(count);
+    pending_.Consume(flushed);
+  }
+  if (pending_.empty()) {
+    pending_.Trim();
+    if (fin_wanted_) {
+      SendFin();
+    }
+    UpdateWatch();
+  }
+  if (flushed > 0) {
+    owner_.OnLegFlushed(*this, flushed);
+  }
+}
+
+void SocketLeg::Write(io::Bytes first, io::Bytes second) {
+  if (state_ == State::kClosed) {
+    return;
+  }
+  if (state_ == State::kOpen && pending_.empty()) {
+    std::array<iovec, 2> parts{};
+    std::size_t used = 0;
+    for (const io::Bytes part : {first, second}) {
+      if (!part.empty()) {
+        // sendmsg does not write to what it sends.
+        parts[used++] = {.iov_base = const_cast<std::uint8_t*>(part.data()),
+                         .iov_len = part.size()};
+      }
+    }
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = used;
+    const ssize_t count = used == 0 ? 0 : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+    // A broken connection is reported by epoll, outside of this call.
+    auto taken = static_cast<std::size_t>(count < 0 ? 0 : count);
+    const std::size_t of_first = std::min(taken, first.size());
+    first = first.subspan(of_first);
+    second = second.subspan(taken - of_first);
+  }
+  pending_.Append(first);
+  pending_.Append(second);
+  if (!pending_.empty() && state_ == State::kOpen) {
+    UpdateWatch();
+  }
+}
+
+void SocketLeg::ShutdownWrite() {
+  if (state_ == State::kClosed || fin_wanted_) {
+    return;
+  }
+  fin_wanted_ = true;
+  if (state_ == State::kOpen && pending_.empty()) {
+    SendFin();
+  }
+}
+
+void SocketLeg::SendFin() {
+  (void)::shutdown(fd_.get(), SHUT_WR);  // fails only when the connection is gone already
+}
+
+void SocketLeg::PauseReading() {
+  paused_ = true;
+  if (state_ == State::kOpen) {
+    UpdateWatch();
+  }
+}
+
+void SocketLeg::ResumeReading() {
+  paused_ = false;
+  if (state_ == State::kOpen) {
+    UpdateWatch();
+  }
+}
+
+void SocketLeg::Reset(observe::Reason reason) {
+  (void)reason;  // TCP cannot say why
+  if (state_ == State::kClosed) {
+    return;
+  }
+  state_ = State::kClosed;
+  watch_.Reset();
+  io::ResetOnClose(fd_.get());
+  fd_.Reset();
+  pending_.Clear();
+  pending_.Trim();
+}
+
+void SocketLeg::Fail(int sys_errno) {
+  if (state_ == State::kClosed) {
+    return;
+  }
+  state_ = State::kClosed;
+  watch_.Reset();
+  fd_.Reset();
+  pending_.Clear();
+  pending_.Trim();
+  owner_.OnLegFailed(*this, ReasonOf(sys_errno));
+}
+
+}  // namespace weir::proxy
