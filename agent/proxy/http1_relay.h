@@ -11,6 +11,7 @@
 #include "agent/io/byte_buffer.h"
 #include "agent/model/snapshot.h"
 #include "agent/observe/finish.h"
+#include "agent/proxy/request_trace.h"
 
 namespace weir::proxy {
 
@@ -25,7 +26,7 @@ struct Http1Context {
 };
 
 // How one connection is relayed. A side whose settings are null or disabled makes no span;
-// if that is both, the trace headers pass unchanged. The settings must outlive the relay.
+// if that is both, the trace headers pass unchanged. The settings are not kept.
 struct Http1Options {
   http::Http1Limits limits;
   const model::TraceSettings* client_trace = nullptr;  // of the workload that it leaves
@@ -100,40 +101,57 @@ class Http1Relay {
     base::MonotonicTime start;
     http::RequestKind kind;
     std::uint16_t local_status = 0;  // not 0: answered with this by the relay, in its turn
-    std::string_view local_detail;   // static text of what was wrong
+    std::string_view local_detail;   // what was wrong; static text
     bool request_done = false;
     bool response_started = false;  // the final head was passed on
     bool response_done = false;
   };
-  enum class Side : std::uint8_t { kHead, kBody, kFailed };
-  // What of a call's input is still to be passed on: from `begin` to `next`.
+  // Where in the messages a direction is; kFailed: its input is dropped until the answer.
+  enum class Part : std::uint8_t { kHead, kBody, kFailed };
+  // What of a call's input is passed on as it is and not yet appended: [begin, next).
   struct Run {
     std::string_view input;
     std::size_t begin = 0;
     std::size_t next = 0;
+
+    [[nodiscard]] std::string_view rest() const { return input.substr(next); }
+    [[nodiscard]] std::string_view pending() const { return input.substr(begin, next - begin); }
+    void Flush(io::ByteBuffer& out);
+    // Passes over bytes of the input that went out by a copy.
+    void Skip(std::size_t count) { begin = next = next + count; }
+  };
+  // A message's head, in the input or in the buffer where its parts were gathered.
+  struct Head {
+    http::Progress progress = http::Progress::kNeedMore;
+    std::string_view bytes;
+    std::size_t from_input = 0;  // of its bytes, those that the input of this call has
+    bool in_input = false;       // all of them
   };
 
-  Result ProcessDownstream(std::string_view input, const Output& out);
-  void TakeRequestHead(Run& run, const Output& out);
-  void AcceptRequest(std::string_view head, Run& run, bool head_is_in_run, const Output& out);
-  void TakeRequestBody(Run& run);
-  void FailRequest(std::uint16_t status, observe::Reason reason, std::string_view detail);
-  bool TakeResponseHead(Run& run, const Output& out, Result& result);
-  bool AcceptResponse(std::string_view head, Result& result);
-  bool TakeResponseBody(Run& run, Result& result);
-  void FailResponse(std::string_view detail, const Output& out, Result& result);
-  void CompleteFront();
-  void ResumeDownstream(const Output& out);
-  void AnswerLocally(const Output& out, Result& result);
-  void SwitchToOpaque(const Output& out, Result& result);
+  Head TakeHead(http::HeadScanner& scanner, io::ByteBuffer& gathered, std::string_view rest) const;
+  io::Bytes ProcessDownstream(std::string_view input, const Output& out);
+  bool TakeRequestHead(Run& run, const Output& out);
+  bool TakeRequestBody(Run& run);
+  void PassRequestHead(const Head& head, Exchange& exchange, Run& run, const Output& out);
   Exchange& OpenExchange();
-  void Report(Exchange& exchange);
+  void FailRequest(Exchange& exchange, std::uint16_t status, std::string_view detail);
+  void EndRequest();
+
+  bool TakeResponseHead(Run& run, const Output& out, Result& result);
+  bool TakeResponseBody(Run& run, const Output& out, Result& result);
+  void FailResponse(http::Http1Error error, Run& run, const Output& out, Result& result);
+  void SwitchToOpaque(Run& run, const Output& out, Result& result);
+  void EndResponse();
+
+  void ResumeDownstream(const Output& out);
+  void AnswerIfFailed(const Output& out, Result& result);
+  void ReportFront();
   [[nodiscard]] bool blocked() const;
 
   Http1Context& context_;
   ExchangeHandler& handler_;
-  Http1Options options_;
-  http::RatioSampler sampler_;
+  http::Http1Limits limits_;
+  RequestTracer tracer_;
   std::list<Exchange> open_;
   io::ByteBuffer request_head_;   // a head that is not complete
   io::ByteBuffer response_head_;  // the same from the upstream
@@ -145,8 +163,9 @@ class Http1Relay {
   base::MonotonicTime head_begin_;
   base::WallTime head_begin_wall_;
   std::uint32_t request_count_ = 0;
-  Side downstream_ = Side::kHead;
-  Side upstream_ = Side::kHead;
+  Part downstream_ = Part::kHead;
+  Part upstream_ = Part::kHead;
+  bool keep_query_values_;
   bool upgrade_pending_ = false;
   bool upstream_ended_ = false;
 };
