@@ -53,7 +53,8 @@ struct Providers {
 
 struct AdminOptions {
   std::string socket_path = "/run/weir/admin.sock";
-  std::string group;      // may read; empty: root's
+  std::string group{};  // may read; empty: the process's
+  unsigned mode = 0660;
   std::string node_name;  // named in answers
   // Serves /metrics, /ready and /live, and nothing else, to whoever can connect.
   std::optional<base::Endpoint> metrics_endpoint;
