@@ -26,6 +26,7 @@ struct HttpUrl {
 
   // "http://host[:port]" as for messages, without the target.
   [[nodiscard]] std::string origin() const;
+  friend bool operator==(const HttpUrl&, const HttpUrl&) = default;
 };
 
 // Parses `url`. kUnsupported for https, kInvalidArgument for anything that is not an

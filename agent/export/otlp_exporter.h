@@ -20,6 +20,7 @@
 #include "agent/base/error.h"
 #include "agent/client/http_client.h"
 #include "agent/export/pipeline.h"
+#include "agent/export/span_encoder.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
 
@@ -33,6 +34,8 @@ struct OtlpEndpoint {
   std::vector<client::HttpHeader> headers{};
   std::chrono::milliseconds timeout{10'000};
   OtlpCompression compression = OtlpCompression::kNone;
+
+  friend bool operator==(const OtlpEndpoint&, const OtlpEndpoint&) = default;
 };
 
 // Makes an endpoint of the traces URL, used as it is: "http://collector:4318/v1/traces".
@@ -66,7 +69,6 @@ enum class OtlpDrop : std::uint8_t {
   kRejected,     // partial success: the collector's own count
   kGaveUp,       // retries for longer than give_up_after
   kBadResponse,  // an answer beyond the limit of its size
-  kTooLarge,     // one span beyond max_request_bytes
   kShutdown,
   kDisabled  // the endpoint was taken away while they waited
 };
@@ -87,8 +89,8 @@ struct OtlpStatus {
   std::uint64_t requests = 0;  // answered with success
   std::uint64_t failures = 0;  // attempts that were not
   std::uint64_t retries = 0;   // attempts after the first of a request
-  bool reachable = false;      // the last attempt was answered, with whatever status
-  bool accepting = false;      // and with success
+  bool is_reachable = false;   // the last attempt was answered, with whatever status
+  bool is_accepting = false;   // and with success
   std::optional<base::WallTime> last_success{};
   std::optional<base::WallTime> last_failure{};
   std::string last_error;  // of the last failure or partial success; one line
@@ -102,16 +104,17 @@ struct OtlpStatus {
 // connection, with backoff, jitter and Retry-After; nothing else.
 class OtlpExporter final : public observe::RecordConsumer {
  public:
-  OtlpExporter(const OtlpOptions& options, const base::Clock& clock);
+  explicit OtlpExporter(const OtlpOptions& options);
   // Stops with what is queued dropped, if Stop was not called.
   ~OtlpExporter() override;
 
   // Starts the sending thread; once.
   base::Result<void> Start();
-  // Sends what is queued for at most `bound`, drops and counts the rest, ends the thread.
+  // Sends what is queued for at most `bound`, drops and counts the rest, ends the thread. A
+  // collector that cannot be reached ends it at once.
   void Stop(std::chrono::milliseconds bound);
   // Sends to another collector from now on, also what is queued; nullopt ends exporting.
-  // Any thread.
+  // Does nothing when it is the same. Any thread.
   void SetEndpoint(std::optional<OtlpEndpoint> endpoint);
 
   void Consume(const std::vector<observe::Record>& records) noexcept override;
@@ -121,7 +124,7 @@ class OtlpExporter final : public observe::RecordConsumer {
   // Encoded spans of one workload.
   struct Chunk {
     std::shared_ptr<const model::LocalWorkload> local;
-    std::string spans;
+    std::string spans{};
     std::size_t count = 0;
     base::MonotonicTime queued_at{};
     [[nodiscard]] std::size_t bytes() const { return sizeof(Chunk) + spans.size(); }
@@ -129,42 +132,60 @@ class OtlpExporter final : public observe::RecordConsumer {
   struct Request {
     std::string body;
     std::size_t count = 0;
-    std::size_t bytes = 0;  // that its chunks were counted with
+    std::size_t bytes = 0;  // of its chunks, as queue_bytes counts them
   };
-  enum class Next : std::uint8_t { kDone, kRetry, kStop };
+  enum class Next : std::uint8_t { kDone, kRetry, kDisabled };
   struct Outcome {
     Next next = Next::kDone;
+    bool is_reachable = false;  // the collector answered, so another try may help
     std::chrono::milliseconds retry_after{0};
-    bool answered = false;
   };
+  using Lock = std::unique_lock<std::mutex>;
 
-  void Run() noexcept;
+  std::vector<Chunk> Encode(const std::vector<observe::Record>& records);
   void Enqueue(std::vector<Chunk> chunks);
-  [[nodiscard]] bool WaitForWork(std::unique_lock<std::mutex>& lock);
-  [[nodiscard]] Request TakeRequest();
-  void Deliver(Request request);
+
+  // The sending thread.
+  void Run() noexcept;
+  [[nodiscard]] bool WaitForWork(Lock& lock);
+  [[nodiscard]] std::vector<Chunk> TakeChunks();
+  [[nodiscard]] Request MakeRequest(const std::vector<Chunk>& chunks);
+  void Deliver(const Request& request);
   Outcome Attempt(const Request& request);
-  Outcome Classify(const Request& request, const client::HttpResponse& response);
-  Outcome Fail(const base::Error& error, const Request& request);
-  void CountDrop(OtlpDrop reason, std::size_t count);
-  [[nodiscard]] bool WaitBeforeRetry(std::chrono::milliseconds delay);
+  Outcome TakeAnswer(const Request& request, const client::HttpResponse& response);
+  Outcome TakeError(const Request& request, const base::Error& error);
+  // Whether to try again, when the time has come; otherwise the request has been dropped.
+  [[nodiscard]] bool WaitForRetry(const Request& request, const Outcome& outcome,
+                                  std::chrono::milliseconds delay);
+  [[nodiscard]] std::chrono::milliseconds Jittered(std::chrono::milliseconds delay);
+
+  // With the mutex held.
+  void NoteFailure(const std::string& message, bool is_reachable);
+  void Drop(OtlpDrop reason, const Request& request);
+  void DropQueue(OtlpDrop reason);
 
   const OtlpOptions options_;
-  const base::Clock& clock_;
 
-  mutable std::mutex mutex_;  // guards everything below, never held during I/O
+  mutable std::mutex mutex_;  // guards what follows; never held during I/O
   std::condition_variable wake_;
   std::deque<Chunk> queue_;
+  std::size_t waiting_bytes_ = 0;  // of queue_; queue_bytes also has the request in hand
   std::optional<OtlpEndpoint> endpoint_;
   std::uint64_t endpoint_revision_ = 0;
-  std::unique_ptr<client::HttpConnection> connection_;  // used by the thread, replaced by it
+  std::unique_ptr<client::HttpConnection> connection_;  // of the thread; others only cancel it
   OtlpStatus status_;
-  bool stopping_ = false;
-  bool finished_ = false;
+  bool is_stopping_ = false;
+  bool is_finished_ = false;
+  bool is_hopeless_ = false;  // stopping, and the collector is away
   base::MonotonicTime stop_deadline_{};
 
-  std::minstd_rand jitter_;  // of the thread
+  // Of the sending thread.
+  std::uint64_t connection_revision_ = 0;
+  SpanEncoder request_encoder_;
+  std::minstd_rand random_;
   std::thread thread_;
+
+  SpanEncoder encoder_;  // of the telemetry thread
 };
 
 // Spans from the workers to the collector, end to end:

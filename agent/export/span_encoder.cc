@@ -1,0 +1,335 @@
+#include "agent/export/span_encoder.h"
+
+#include <otlp/trace_service.pb.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "agent/base/check.h"
+#include "agent/base/utf8.h"
+#include "agent/export/wire.h"
+
+namespace weir::telemetry {
+namespace {
+
+namespace otlp = opentelemetry::proto;
+using observe::Flow;
+using observe::HttpExchange;
+using observe::Reason;
+using observe::Record;
+using otlp::common::v1::AnyValue;
+using otlp::common::v1::InstrumentationScope;
+using otlp::common::v1::KeyValue;
+using otlp::resource::v1::Resource;
+using otlp::trace::v1::ResourceSpans;
+using otlp::trace::v1::ScopeSpans;
+using otlp::trace::v1::Status;
+using ProtoSpan = otlp::trace::v1::Span;
+
+// Bits of Span.flags above the W3C trace flags: whether the parent is in another process
+// is known, and is so.
+constexpr std::uint32_t kHasIsRemote = 0x100;
+constexpr std::uint32_t kIsRemote = 0x200;
+constexpr std::string_view kSchemaUrl = "https://opentelemetry.io/schemas/1.44.0";
+
+// The methods that http.request.method may show (semantic conventions, HTTP spans).
+constexpr std::array<std::string_view, 10> kKnownMethods = {
+    "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"};
+
+bool IsKnownMethod(std::string_view method) {
+  return std::ranges::find(kKnownMethods, method) != kKnownMethods.end();
+}
+
+// How a request's end is judged: by its status alone, or as a failure of the network.
+bool IsFailure(Reason reason) {
+  switch (reason) {
+    case Reason::kNone:
+    case Reason::kDownstreamReset:  // the caller's own wish
+    case Reason::kHeaderTimeout:    // these are answered with a status
+    case Reason::kBadRequest:
+    case Reason::kUriTooLong:
+    case Reason::kHeadersTooLarge:
+    case Reason::kPolicyDenied:
+      return false;
+    case Reason::kNoOriginalDestination:
+    case Reason::kNoIdentity:
+    case Reason::kUnknownDestination:
+    case Reason::kUpstreamRefused:
+    case Reason::kUpstreamUnreachable:
+    case Reason::kUpstreamTimeout:
+    case Reason::kUpstreamReset:
+    case Reason::kTlsHandshakeFailed:
+    case Reason::kTlsHandshakeTimeout:
+    case Reason::kPeerIdentityMismatch:
+    case Reason::kPeerNodeMismatch:
+    case Reason::kPeerUntrusted:
+    case Reason::kPlaintextRefused:
+    case Reason::kWitnessRefused:
+    case Reason::kTunnelClosed:
+    case Reason::kTunnelRefused:
+    case Reason::kTunnelProtocol:
+    case Reason::kBadResponse:
+    case Reason::kLimitReached:
+    case Reason::kDraining:
+    case Reason::kNamespaceGone:
+    case Reason::kInternal:
+      return true;
+  }
+  return true;
+}
+
+struct HostPort {
+  std::string_view host;
+  std::uint16_t port = 0;  // 0: none was named
+};
+
+// Splits a Host field; what is no port stays out of it.
+HostPort SplitHost(std::string_view text) {
+  HostPort result{.host = text};
+  const std::size_t colon = text.rfind(':');
+  const std::size_t bracket = text.rfind(']');
+  const bool is_ipv6 = text.starts_with('[') && bracket != std::string_view::npos;
+  if (is_ipv6) {
+    result.host = text.substr(1, bracket - 1);
+  }
+  if (colon == std::string_view::npos || (is_ipv6 && colon < bracket)) {
+    return result;
+  }
+  const std::string_view port = text.substr(colon + 1);
+  (void)std::from_chars(port.data(), port.data() + port.size(), result.port);  // 0 if it is none
+  if (!is_ipv6) {
+    result.host = text.substr(0, colon);
+  }
+  return result;
+}
+
+std::string_view BytesOf(const auto& id) {
+  return {reinterpret_cast<const char*>(id.data()), id.size()};
+}
+
+std::uint64_t UnixNanoseconds(base::WallTime time) {
+  return static_cast<std::uint64_t>(time.time_since_epoch().count());
+}
+
+void AppendStatus(bool is_error, std::string& out) {
+  if (is_error) {
+    wire::AppendLength(ProtoSpan::kStatusFieldNumber, 2, out);
+    wire::AppendUnsigned(Status::kCodeFieldNumber, Status::STATUS_CODE_ERROR, out);
+  }
+}
+
+// Where the span stands in its trace, its name, kind and times.
+void AppendSpanCore(const Record& record, std::string_view name, std::string& out) {
+  const observe::Span& span = *record.span;
+  wire::AppendBytes(ProtoSpan::kTraceIdFieldNumber, BytesOf(span.trace_id), out);
+  wire::AppendBytes(ProtoSpan::kSpanIdFieldNumber, BytesOf(span.span_id), out);
+  if (!span.trace_state.empty()) {
+    wire::AppendBytes(ProtoSpan::kTraceStateFieldNumber, span.trace_state, out);
+  }
+  if (span.parent_span_id != observe::SpanId{}) {
+    wire::AppendBytes(ProtoSpan::kParentSpanIdFieldNumber, BytesOf(span.parent_span_id), out);
+  }
+  wire::AppendBytes(ProtoSpan::kNameFieldNumber, name, out);
+  wire::AppendUnsigned(ProtoSpan::kKindFieldNumber,
+                       span.is_client ? ProtoSpan::SPAN_KIND_CLIENT : ProtoSpan::SPAN_KIND_SERVER,
+                       out);
+  const observe::Timing& timing = record.flow.timing;
+  wire::AppendFixed(ProtoSpan::kStartTimeUnixNanoFieldNumber, UnixNanoseconds(timing.start), out);
+  wire::AppendFixed(ProtoSpan::kEndTimeUnixNanoFieldNumber,
+                    UnixNanoseconds(timing.start + timing.total), out);
+  wire::AppendFixed(ProtoSpan::kFlagsFieldNumber,
+                    static_cast<std::uint32_t>(span.trace_flags) | kHasIsRemote |
+                        (span.parent_is_remote ? kIsRemote : 0U),
+                    out);
+}
+
+std::string PartyName(const observe::Party& party) {
+  return party.workload != nullptr ? party.workload->display_name() : std::string();
+}
+
+}  // namespace
+
+std::string ErrorType(const Flow& flow, bool is_client) {
+  if (IsFailure(flow.reason)) {
+    return std::string(observe::ToString(flow.reason));
+  }
+  const unsigned status = flow.http ? flow.http->status : 0U;
+  if (status >= (is_client ? 400U : 500U)) {
+    return std::to_string(status);
+  }
+  const bool is_refused = flow.reason != Reason::kNone && flow.reason != Reason::kDownstreamReset;
+  return status == 0 && is_refused ? std::string(observe::ToString(flow.reason)) : std::string();
+}
+
+void SpanEncoder::Text(std::string_view key, std::string_view value) {
+  value = base::ToUtf8(value, clean_);
+  const std::size_t any_size = wire::BytesFieldBytes(value.size());
+  wire::AppendLength(static_cast<int>(attributes_field_),
+                     wire::BytesFieldBytes(key.size()) + wire::BytesFieldBytes(any_size), body_);
+  wire::AppendBytes(KeyValue::kKeyFieldNumber, key, body_);
+  wire::AppendLength(KeyValue::kValueFieldNumber, any_size, body_);
+  wire::AppendBytes(AnyValue::kStringValueFieldNumber, value, body_);
+}
+
+void SpanEncoder::Number(std::string_view key, std::int64_t value) {
+  const auto bits = static_cast<std::uint64_t>(value);
+  const std::size_t any_size = 1 + wire::VarintBytes(bits);
+  wire::AppendLength(static_cast<int>(attributes_field_),
+                     wire::BytesFieldBytes(key.size()) + wire::BytesFieldBytes(any_size), body_);
+  wire::AppendBytes(KeyValue::kKeyFieldNumber, key, body_);
+  wire::AppendLength(KeyValue::kValueFieldNumber, any_size, body_);
+  wire::AppendUnsigned(AnyValue::kIntValueFieldNumber, bits, body_);
+}
+
+void SpanEncoder::RequestAttributes(const Record& record, const HttpExchange& http) {
+  const bool is_known = IsKnownMethod(http.method);
+  Text("http.request.method", is_known ? std::string_view(http.method) : "_OTHER");
+  if (!is_known) {
+    Text("http.request.method_original", http.method);
+  }
+  if (http.status != 0) {
+    Number("http.response.status_code", http.status);
+  }
+  if (record.flow.protocol == observe::Protocol::kHttp2) {
+    Text("network.protocol.version", "2");
+  } else {
+    Text("network.protocol.version", http.version_minor == 0 ? "1.0" : "1.1");
+  }
+  ServerName(record, http);
+  const base::Endpoint& peer =
+      record.span->is_client ? record.flow.destination.endpoint : record.flow.source.endpoint;
+  const std::string address = peer.address.ToString();
+  Text("network.peer.address", address);
+  Number("network.peer.port", peer.port);
+  if (!record.span->is_client) {
+    Text("client.address", address);
+  }
+}
+
+void SpanEncoder::ServerName(const Record& record, const HttpExchange& http) {
+  const base::Endpoint& destination = record.flow.destination.endpoint;
+  const HostPort named = SplitHost(http.host);
+  if (named.host.empty()) {
+    Text("server.address", destination.address.ToString());
+  } else {
+    Text("server.address", named.host);
+  }
+  Number("server.port", named.port != 0 ? named.port : destination.port);
+}
+
+void SpanEncoder::ClientAttributes(const Record& record, const HttpExchange& http) {
+  std::string url = "http://";
+  url += http.host.empty() ? record.flow.destination.endpoint.ToString() : http.host;
+  if (http.path.starts_with('/')) {  // not the "*" of OPTIONS
+    url += http.path;
+  }
+  if (!http.query_keys.empty()) {
+    url += '?';
+    url += http.query_keys;
+  }
+  Text("url.full", url);
+}
+
+void SpanEncoder::ServerAttributes(const Record& /*record*/, const HttpExchange& http) {
+  Text("url.scheme", "http");
+  Text("url.path", http.path);
+  if (!http.query_keys.empty()) {
+    Text("url.query", http.query_keys);
+  }
+  if (!http.user_agent.empty()) {
+    Text("user_agent.original", http.user_agent);
+  }
+}
+
+void SpanEncoder::WeirAttributes(const Record& record) {
+  const Flow& flow = record.flow;
+  Text("weir.parent.source", observe::ToString(record.span->parent_source));
+  Text("weir.verdict", observe::ToString(flow.verdict));
+  Text("weir.mtls", observe::ToString(flow.mtls));
+  if (flow.reason != Reason::kNone) {
+    Text("weir.reason", observe::ToString(flow.reason));
+  }
+  if (const std::string name = PartyName(flow.source); !name.empty()) {
+    Text("weir.source", name);
+  }
+  if (const std::string name = PartyName(flow.destination); !name.empty()) {
+    Text("weir.destination", name);
+  }
+  Number("weir.connection.id", static_cast<std::int64_t>(flow.connection_id));
+  if (record.local != nullptr) {
+    for (const auto& [key, value] : record.local->trace.literal_tags) {
+      Text(key, value);
+    }
+  }
+}
+
+void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
+  WEIR_CHECK(record.span.has_value());
+  static const HttpExchange kNoHttp;
+  const HttpExchange& http = record.flow.http ? *record.flow.http : kNoHttp;
+  body_.clear();
+  attributes_field_ = ProtoSpan::kAttributesFieldNumber;
+  const bool is_known = IsKnownMethod(http.method);
+  AppendSpanCore(record, is_known ? std::string_view(http.method) : "HTTP", body_);
+  RequestAttributes(record, http);
+  if (record.span->is_client) {
+    ClientAttributes(record, http);
+  } else {
+    ServerAttributes(record, http);
+  }
+  const std::string error_type = ErrorType(record.flow, record.span->is_client);
+  if (!error_type.empty()) {
+    Text("error.type", error_type);
+  }
+  WeirAttributes(record);
+  AppendStatus(!error_type.empty(), body_);
+  wire::AppendBytes(ScopeSpans::kSpansFieldNumber, body_, out);
+}
+
+void SpanEncoder::AppendResourceSpans(const model::LocalWorkload* local,
+                                      std::span<const std::string_view> spans, std::string& out) {
+  body_.clear();
+  attributes_field_ = Resource::kAttributesFieldNumber;
+  static const model::ServiceResource kUnknown;
+  const model::ServiceResource& resource = local != nullptr ? local->resource : kUnknown;
+  const bool has_workload = local != nullptr && local->workload != nullptr;
+  Text("service.name", !resource.service_name.empty() ? resource.service_name
+                       : has_workload                 ? local->workload->display_name()
+                                                      : "unknown_service");
+  for (const auto& [key, value] :
+       {std::pair("service.namespace", &resource.service_namespace),
+        std::pair("service.version", &resource.service_version),
+        std::pair("service.instance.id", &resource.service_instance_id)}) {
+    if (!value->empty()) {
+      Text(key, *value);
+    }
+  }
+  for (const auto& [key, value] : resource.attributes) {
+    Text(key, value);
+  }
+  std::string head;
+  wire::AppendBytes(ResourceSpans::kResourceFieldNumber, body_, head);
+  std::string scope;
+  wire::AppendBytes(InstrumentationScope::kNameFieldNumber, "weir", scope);
+  std::string scope_head;
+  wire::AppendBytes(ScopeSpans::kScopeFieldNumber, scope, scope_head);
+  std::string scope_tail;
+  wire::AppendBytes(ScopeSpans::kSchemaUrlFieldNumber, kSchemaUrl, scope_tail);
+  std::size_t scope_size = scope_head.size() + scope_tail.size();
+  for (const std::string_view span : spans) {
+    scope_size += span.size();
+  }
+  const std::size_t size = head.size() + wire::BytesFieldBytes(scope_size);
+  wire::AppendLength(
+      otlp::collector::trace::v1::ExportTraceServiceRequest::kResourceSpansFieldNumber, size, out);
+  out += head;
+  wire::AppendLength(ResourceSpans::kScopeSpansFieldNumber, scope_size, out);
+  out += scope_head;
+  for (const std::string_view span : spans) {
+    out += span;
+  }
+  out += scope_tail;
+}
+
+}  // namespace weir::telemetry

@@ -1,0 +1,3 @@
+weir_test(export_test
+  SOURCES span_encoder_test.cc
+  LIBRARIES weir_export)
