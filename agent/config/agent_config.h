@@ -33,6 +33,8 @@ struct WorkloadConfig {
   Place place;
 
   [[nodiscard]] std::string display_name() const;  // "ns/name" or "name"
+  // Equal but for the place.
+  friend bool operator==(const WorkloadConfig& left, const WorkloadConfig& right);
 };
 
 struct AdminConfig {

@@ -15,7 +15,7 @@
 
 namespace weir::config {
 
-class Node;
+struct Node;
 
 // What the two envelopes (Kubernetes and Universal) say alike.
 struct Envelope {
@@ -122,5 +122,20 @@ std::vector<SourceFile> ReadDocumentFiles(const std::string& directory, Diagnost
 // errors; Kuma's kinds and fields that weir does not act on are warnings. The set is
 // meaningful only when diagnostics.ok(). Any thread.
 DocumentSet ParseDocuments(const std::vector<SourceFile>& files, Diagnostics& diagnostics);
+
+// DocumentParser does the same, and keeps the trees of files that did not change since the
+// call before, so that one file that flaps among many costs little. One thread.
+class DocumentParser {
+ public:
+  DocumentSet Parse(const std::vector<SourceFile>& files, Diagnostics& diagnostics);
+
+ private:
+  struct ParsedFile {
+    std::string content;
+    std::vector<std::shared_ptr<const Node>> trees;
+    Diagnostics diagnostics;
+  };
+  std::map<std::string, ParsedFile> parsed_;  // by file name
+};
 
 }  // namespace weir::config

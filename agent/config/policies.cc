@@ -1,0 +1,228 @@
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "agent/config/document_readers.h"
+
+namespace weir::config {
+namespace {
+
+constexpr std::uint16_t kOtlpGrpcPort = 4317;  // OTLP specification, "Default port"
+
+// Merges the `default` of every item of a list (`rules` or `from`) into `policy`.
+void ReadDefaults(Fields& body, std::string_view list, PolicyDocument& policy) {
+  body.ForEach(list, [&](const Node& item) {
+    Fields rule(item, "an item of " + std::string(list), body.reader());
+    if (list == "from") {
+      const TargetRef peer = ReadTargetRef(rule);
+      if (peer.kind != TargetKind::kMesh) {
+        rule.ErrorAt("targetRef", "only the kind Mesh has a meaning in \"from\"");
+      }
+    }
+    if (rule.Require("default") != nullptr) {
+      const auto found = std::ranges::find(item.entries, "default", &MapEntry::key);
+      (void)ReadTlsConfiguration(*found->value, body.reader());  // reports what is wrong
+      policy.configuration = Merge(policy.configuration, found->value);
+    }
+    rule.Finish();
+  });
+}
+
+// A share in percent: a whole number, or a decimal as text.
+std::optional<double> ReadPercent(Fields& fields, std::string_view name) {
+  const Node* node = fields.Take(name);
+  if (node == nullptr) {
+    return std::nullopt;
+  }
+  const std::string& text = node->scalar;
+  double value = -1;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  if (node->kind != NodeKind::kScalar || error != std::errc() || end != text.data() + text.size() ||
+      !(value >= 0 && value <= 100)) {
+    fields.ErrorAt(name, "must be a number from 0 to 100, or a decimal in quotes");
+    return std::nullopt;
+  }
+  return value;
+}
+
+void ReadSampling(Fields& fields, TraceConfiguration& trace) {
+  const Node* node = fields.Take("sampling");
+  if (node == nullptr) {
+    return;
+  }
+  Fields sampling(*node, "sampling", fields.reader());
+  const double overall = ReadPercent(sampling, "overall").value_or(100);
+  const double random = ReadPercent(sampling, "random").value_or(100);
+  if (ReadPercent(sampling, "client")) {
+    sampling.NotActedOn({"client"}, "x-client-trace-id forces no trace");
+  }
+  trace.sample_ratio = std::min(overall, random) / 100;
+  sampling.Finish();
+}
+
+void ReadTag(const Node& node, const Reader& reader, TraceConfiguration& trace) {
+  Fields tag(node, "a tag", reader);
+  (void)tag.Require("name");  // its absence is reported here
+  const auto name = tag.String("name");
+  const auto literal = tag.String("literal");
+  const bool has_header = tag.map().Find("header") != nullptr;
+  if (literal.has_value() == has_header) {
+    reader.Error(node, "a tag must have exactly one of \"literal\" and \"header\"");
+  } else if (name && literal) {
+    trace.literal_tags.emplace_back(*name, *literal);
+  }
+  tag.NotActedOn({"header"}, "tags from headers come later");
+  tag.Finish();
+}
+
+// The 2.x form "host[:port]" of a collector.
+std::optional<TraceBackend> ReadInlineEndpoint(Fields& fields) {
+  const auto text = fields.String("endpoint");
+  if (!text) {
+    return std::nullopt;
+  }
+  const std::size_t colon = text->rfind(':');
+  const bool has_port = colon != std::string::npos && text->find(']', colon) == std::string::npos &&
+                        (text->front() == '[' || text->find(':') == colon);
+  const std::string host = text->substr(0, has_port ? colon : std::string::npos);
+  const auto port = has_port ? ParseUnsigned(std::string_view(*text).substr(colon + 1))
+                             : std::optional<std::uint64_t>(kOtlpGrpcPort);
+  if (host.empty() || host.find_first_of("/ ") != std::string::npos || !port || *port == 0 ||
+      *port > 65535) {
+    fields.ErrorAt("endpoint", "must be HOST or HOST:PORT");
+    return std::nullopt;
+  }
+  return TraceBackend{
+      .url = TracesUrl(host, static_cast<std::uint16_t>(*port), ""),
+      .protocol = *port == kOtlpGrpcPort ? OtlpProtocol::kGrpc : OtlpProtocol::kHttp};
+}
+
+void ReadBackendRef(Fields& fields, TraceConfiguration& trace) {
+  const Node* node = fields.Take("backendRef");
+  if (node == nullptr) {
+    return;
+  }
+  Fields ref(*node, "backendRef", fields.reader());
+  if (const Node* kind = ref.Require("kind")) {
+    (void)ReadChoice(*kind, "kind", {"MeshOpenTelemetryBackend"}, fields.reader());
+  }
+  trace.backend_name = ref.String("name").value_or("");
+  trace.backend_labels = ref.StringMap("labels");
+  if (trace.backend_name.empty() == trace.backend_labels->empty()) {
+    fields.reader().Error(*node, "backendRef must have either \"labels\" or a \"name\"");
+  }
+  ref.Finish();
+}
+
+void ReadOpenTelemetry(Fields& backend, TraceConfiguration& trace) {
+  const Node* node = backend.Require("openTelemetry");
+  if (node == nullptr) {
+    return;
+  }
+  Fields fields(*node, "openTelemetry", backend.reader());
+  trace.inline_backend = ReadInlineEndpoint(fields);
+  ReadBackendRef(fields, trace);
+  if ((fields.map().Find("endpoint") != nullptr) == (fields.map().Find("backendRef") != nullptr)) {
+    backend.reader().Error(*node, "openTelemetry must have either \"backendRef\" or \"endpoint\"");
+  }
+  fields.Finish();
+}
+
+void ReadBackend(const Node& node, const Reader& reader, TraceConfiguration& trace) {
+  Fields backend(node, "a backend", reader);
+  const Node* type = backend.Require("type");
+  const auto choice =
+      type == nullptr ? std::nullopt
+                      : ReadChoice(*type, "type", {"OpenTelemetry", "Zipkin", "Datadog"}, reader);
+  if (choice == std::size_t{0}) {
+    ReadOpenTelemetry(backend, trace);
+  } else if (choice) {
+    reader.Warn(node,
+                "a " + type->scalar +
+                    " backend is not acted on yet: spans go to OpenTelemetry collectors only");
+  }
+  backend.Accept({"zipkin", "datadog"});
+  backend.Finish();
+}
+
+void ReadBackends(Fields& fields, TraceConfiguration& trace) {
+  std::size_t count = 0;
+  const bool given = fields.map().Find("backends") != nullptr;
+  fields.ForEach("backends", [&](const Node& item) {
+    if (++count == 1) {
+      ReadBackend(item, fields.reader(), trace);
+    } else {
+      fields.reader().Error(item, "at most one backend");
+    }
+  });
+  trace.off = given && count == 0;
+}
+
+}  // namespace
+
+void ReadMeshTls(Fields& body, const Envelope& envelope, DocumentSet& set) {
+  PolicyDocument policy{.envelope = envelope, .target = ReadTargetRef(body), .configuration = {}};
+  if (body.map().Find("rules") != nullptr && body.map().Find("from") != nullptr) {
+    body.ErrorAt("from", "cannot stand beside \"rules\"");
+  }
+  ReadDefaults(body, "rules", policy);
+  ReadDefaults(body, "from", policy);
+  if (policy.configuration == nullptr) {
+    body.reader().Error(body.map(), "MeshTLS needs \"rules\" (or, in the 2.x form, \"from\")");
+    return;
+  }
+  set.tls_policies.push_back(std::move(policy));
+}
+
+TlsConfiguration ReadTlsConfiguration(const Node& node, const Reader& reader) {
+  TlsConfiguration tls;
+  Fields fields(node, "default", reader);
+  if (const Node* mode = fields.Take("mode")) {
+    if (const auto choice = ReadChoice(*mode, "mode", {"Strict", "Permissive"}, reader)) {
+      tls.mode = *choice == 0 ? model::TlsMode::kStrict : model::TlsMode::kPermissive;
+    }
+  }
+  fields.NotActedOn({"tlsVersion", "tlsCiphers"}, "tunnels are TLS 1.3 with its own ciphers");
+  fields.Finish();
+  return tls;
+}
+
+void ReadMeshTrace(Fields& body, const Envelope& envelope, DocumentSet& set) {
+  PolicyDocument policy{.envelope = envelope, .target = ReadTargetRef(body), .configuration = {}};
+  if (!policy.target.section_name.empty()) {
+    body.reader().Warn(body.map(),
+                       "\"sectionName\" has no meaning in MeshTrace: the policy is for "
+                       "the whole workload");
+  }
+  if (body.Require("default") == nullptr) {
+    return;
+  }
+  const auto found = std::ranges::find(body.map().entries, "default", &MapEntry::key);
+  (void)ReadTraceConfiguration(*found->value, body.reader());  // reports what is wrong
+  policy.configuration = found->value;
+  set.trace_policies.push_back(std::move(policy));
+}
+
+TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader) {
+  TraceConfiguration trace;
+  Fields fields(node, "default", reader);
+  ReadBackends(fields, trace);
+  ReadSampling(fields, trace);
+  fields.ForEach("tags", [&](const Node& item) { ReadTag(item, reader, trace); });
+  fields.Finish();
+  return trace;
+}
+
+std::string TracesUrl(const std::string& host, std::uint16_t port, const std::string& path) {
+  const bool bare_v6 = host.contains(':') && !host.starts_with('[');
+  std::string url = "http://";
+  url += bare_v6 ? "[" + host + "]" : host;
+  url += ":" + std::to_string(port) + path;
+  while (url.ends_with('/')) {
+    url.pop_back();
+  }
+  return url + "/v1/traces";
+}
+
+}  // namespace weir::config
