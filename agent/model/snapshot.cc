@@ -120,6 +120,14 @@ const Workload* Snapshot::FindBySource(const base::IpAddress& address) const {
   return first != last && std::next(first) == last ? first->second : nullptr;
 }
 
+const Workload* Snapshot::FindPeer(const base::IpAddress& address,
+                                   std::string_view identity) const {
+  const auto [first, last] = by_address_.equal_range(address);
+  const auto found = std::find_if(
+      first, last, [&](const auto& entry) { return entry.second->identity.uri() == identity; });
+  return found == last ? nullptr : found->second;
+}
+
 const Workload* Snapshot::FindByIdentity(const SpiffeId& identity) const {
   const auto found = by_identity_.find(identity.uri());
   return found == by_identity_.end() ? nullptr : found->second;

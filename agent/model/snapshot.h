@@ -133,6 +133,14 @@ class Snapshot {
   // The same for a source address, whose port says nothing: the only workload at that
   // address, or null when there is none or more than one.
   [[nodiscard]] const Workload* FindBySource(const base::IpAddress& address) const;
+  // The workload at `address` that has `identity`, or null: workloads of one service
+  // account share an identity, so an identity alone names nobody.
+  [[nodiscard]] const Workload* FindPeer(const base::IpAddress& address,
+                                         std::string_view identity) const;
+  // Whether the registry has anybody at `address`.
+  [[nodiscard]] bool KnowsAddress(const base::IpAddress& address) const {
+    return by_address_.contains(address);
+  }
   [[nodiscard]] const Workload* FindByIdentity(const SpiffeId& identity) const;
   [[nodiscard]] const LocalWorkload* FindLocal(LocalId id) const;
   // The local entry of a registry workload, or null if it is not enrolled here.

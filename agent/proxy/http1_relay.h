@@ -88,6 +88,8 @@ class Http1Relay {
   // A request's head has begun and is not complete: the time for the header timeout.
   // False on an idle connection, which may stay idle.
   [[nodiscard]] bool waiting_for_headers() const { return !request_head_.empty(); }
+  // When that head began; meaningful while waiting_for_headers().
+  [[nodiscard]] base::MonotonicTime head_began() const { return head_begin_; }
   // False while requests must not be read: too many are unanswered, or an Upgrade or
   // CONNECT waits for its answer. Ask again after OnUpstreamBytes.
   [[nodiscard]] bool wants_downstream() const;

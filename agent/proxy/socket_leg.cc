@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -61,8 +62,14 @@ SocketLeg::~SocketLeg() {
   watch_.Reset();
 }
 
+std::uint32_t SocketLeg::WantedEvents() const {
+  const bool read = state_ == State::kOpen && !paused_ && !ended_;
+  const bool write = state_ == State::kConnecting || !pending_.empty();
+  return (read ? EPOLLIN : 0U) | (write ? EPOLLOUT : 0U);
+}
+
 bool SocketLeg::Start() {
-  auto watch = loop_.Add(fd_.get(), state_ == State::kConnecting ? EPOLLOUT : EPOLLIN, *this);
+  auto watch = loop_.Add(fd_.get(), WantedEvents(), *this);
   if (!watch) {
     return false;
   }
@@ -77,22 +84,15 @@ base::UniqueFd SocketLeg::Release() {
 }
 
 void SocketLeg::UpdateWatch() {
-  if (state_ == State::kClosed) {
-    return;
-  }
-  const bool want_read = state_ == State::kOpen && !paused_ && !ended_;
-  const bool want_write = state_ == State::kConnecting || !pending_.empty();
-  if (hung_up_) {
-    if (!want_read && !want_write) {
-      return;
-    }
+  const std::uint32_t wanted = WantedEvents();
+  if (watch_.active()) {
+    watch_.Modify(wanted);
+  } else if (hung_up_ && wanted != 0U && state_ != State::kClosed) {
     hung_up_ = false;
     if (!Start()) {
       Fail(ENOMEM);
-      return;
     }
   }
-  watch_.Modify((want_read ? EPOLLIN : 0U) | (want_write ? EPOLLOUT : 0U));
 }
 
 void SocketLeg::OnEvents(std::uint32_t events) noexcept {
@@ -100,7 +100,9 @@ void SocketLeg::OnEvents(std::uint32_t events) noexcept {
     OnConnectResult();
     return;
   }
-  if ((events & EPOLLERR) != 0U) {
+  const bool reads = !paused_ && !ended_;
+  if ((events & EPOLLERR) != 0U && !reads) {
+    // What was received before the error is given up: nobody has room for it.
     Fail(io::TakeSocketError(fd_.get()));
     return;
   }
@@ -110,8 +112,8 @@ void SocketLeg::OnEvents(std::uint32_t events) noexcept {
   if (state_ != State::kOpen) {
     return;
   }
-  if ((events & EPOLLIN) != 0U && !paused_ && !ended_) {
-    OnReadable();
+  if ((events & (EPOLLIN | EPOLLERR)) != 0U && !paused_ && !ended_) {
+    OnReadable();  // gives what came before an error, then the error
   } else if ((events & EPOLLHUP) != 0U) {
     // Both directions are closed, which epoll reports whether asked or not; with bytes
     // that nobody wants yet it would do so in every turn.
@@ -203,9 +205,7 @@ void SocketLeg::Write(io::Bytes first, io::Bytes second) {
   }
   pending_.Append(first);
   pending_.Append(second);
-  if (!pending_.empty() && state_ == State::kOpen) {
-    UpdateWatch();
-  }
+  UpdateWatch();
 }
 
 void SocketLeg::ShutdownWrite() {
@@ -224,16 +224,12 @@ void SocketLeg::SendFin() {
 
 void SocketLeg::PauseReading() {
   paused_ = true;
-  if (state_ == State::kOpen) {
-    UpdateWatch();
-  }
+  UpdateWatch();
 }
 
 void SocketLeg::ResumeReading() {
   paused_ = false;
-  if (state_ == State::kOpen) {
-    UpdateWatch();
-  }
+  UpdateWatch();
 }
 
 void SocketLeg::Reset(observe::Reason reason) {

@@ -59,6 +59,7 @@ class SocketLeg final : public Leg, private io::EventHandler {
   void OnReadable();
   void OnWritable();
   void Fail(int sys_errno);
+  [[nodiscard]] std::uint32_t WantedEvents() const;
   void UpdateWatch();
   void SendFin();
 

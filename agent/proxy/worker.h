@@ -77,7 +77,7 @@ class Worker {
   // matter of speed only).
   base::Result<void> Start(int cpu);
   // Any thread.
-  void Post(Command command) { mailbox_.Post(std::move(command)); }
+  void Post(Command command);
   [[nodiscard]] const WorkerStats& stats() const { return *stats_; }
   // Whether a Drain has ended: no session is left. Any thread.
   [[nodiscard]] bool drained() const;

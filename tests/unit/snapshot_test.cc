@@ -76,6 +76,15 @@ TEST(SnapshotTest, SharesItsEntriesWithRecordsThatOutliveIt) {
   EXPECT_EQ(local->id, LocalId{7});
 }
 
+TEST(SnapshotTest, FindsAPeerByItsAddressAndItsIdentityTogether) {
+  const Snapshot snapshot = MakeSnapshot();
+  const Workload* three = snapshot.FindByAddress(At("198.18.0.2:81"));
+  EXPECT_EQ(snapshot.FindPeer(At("198.18.0.2:1").address, three->identity.uri()), three);
+  EXPECT_EQ(snapshot.FindPeer(At("198.18.0.1:1").address, three->identity.uri()), nullptr);
+  EXPECT_TRUE(snapshot.KnowsAddress(At("198.18.0.2:1").address));
+  EXPECT_FALSE(snapshot.KnowsAddress(At("198.18.0.3:1").address));
+}
+
 TEST(SnapshotTest, KnowsTheMeshRanges) {
   const Snapshot snapshot = MakeSnapshot();
   EXPECT_TRUE(snapshot.InMeshRange(At("198.18.255.1:1").address));

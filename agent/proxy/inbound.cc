@@ -1,0 +1,207 @@
+#include "agent/proxy/inbound.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "agent/io/socket.h"
+#include "agent/policy/decide.h"
+#include "agent/proxy/server_tunnel.h"
+#include "agent/tls/client_hello.h"
+
+namespace weir::proxy {
+namespace {
+
+using observe::Reason;
+
+constexpr std::string_view kTunnelAlpn = "weir/1";
+constexpr std::string_view kHboneAlpn = "h2";
+
+bool AllowsPlainText(const model::Snapshot& snapshot, const model::LocalWorkload& destination) {
+  return policy::Decide(snapshot, policy::Peer{}, destination).decision == policy::Decision::kAllow;
+}
+
+}  // namespace
+
+InboundPeek::InboundPeek(WorkerContext& context, InboundConnection connection)
+    : Session(connection.destination->id),
+      context_(context),
+      connection_(std::move(connection)),
+      timer_(context.loop, [this] { OnTimer(); }),
+      start_(context.loop.now()) {
+  context_.stats.open_sessions.Add();
+}
+
+InboundPeek::~InboundPeek() {
+  watch_.Reset();
+  context_.stats.open_sessions.Sub();
+}
+
+void InboundPeek::Start() {
+  if (context_.OverLimit(owner())) {
+    Refuse(Reason::kLimitReached);
+    return;
+  }
+  const model::LocalWorkload& destination = *connection_.destination;
+  const bool plain_text = AllowsPlainText(*context_.snapshot, destination);
+  const auto& endpoint = connection_.tuple.local;
+  const model::ProtocolHint hint = destination.workload->HintFor(endpoint.port);
+  // A member of the mesh may be about to open a tunnel, and opens it at once.
+  const bool stranger = !context_.snapshot->KnowsAddress(connection_.tuple.remote.address);
+  if (plain_text && stranger &&
+      (hint == model::ProtocolHint::kServerFirst ||
+       context_.opaque.Knows(endpoint, context_.loop.now()))) {
+    BecomePlain();
+    return;
+  }
+  auto watch = context_.loop.Add(connection_.fd.get(), EPOLLIN, *this);
+  if (!watch) {
+    Refuse(Reason::kLimitReached);
+    return;
+  }
+  watch_ = std::move(*watch);
+  timer_.Arm(plain_text ? context_.DetectTimeout(hint)
+                        : context_.snapshot->limits().tls_handshake_timeout);
+}
+
+void InboundPeek::OnEvents(std::uint32_t events) noexcept {
+  (void)events;  // recv says the same, with the error
+  const ssize_t count =
+      ::recv(connection_.fd.get(), context_.scratch.data(), context_.scratch.size(), 0);
+  if (count < 0) {
+    if (errno != EAGAIN && errno != EINTR) {
+      Refuse(Reason::kDownstreamReset);
+    }
+    return;
+  }
+  if (count == 0) {
+    // Nothing more will come, so it is no tunnel; an application may still have to answer.
+    if (AllowsPlainText(*context_.snapshot, *connection_.destination)) {
+      BecomePlain();
+    } else {
+      Refuse(held_.empty() ? Reason::kDownstreamReset : Reason::kPlaintextRefused);
+    }
+    return;
+  }
+  held_.Append(io::Bytes(context_.scratch).first(static_cast<std::size_t>(count)));
+  Look();
+}
+
+void InboundPeek::Look() {
+  const tls::ClientHello hello = tls::ParseClientHello(held_.Readable());
+  if (hello.status == tls::HelloStatus::kNeedMore && held_.size() < tls::kMaxClientHelloWireBytes) {
+    return;
+  }
+  if (hello.status == tls::HelloStatus::kClientHello &&
+      (tls::OffersAlpn(hello, kTunnelAlpn) ||
+       (connection_.tuple.local.port == kHbonePort && tls::OffersAlpn(hello, kHboneAlpn)))) {
+    BecomeTunnel();
+    return;
+  }
+  if (AllowsPlainText(*context_.snapshot, *connection_.destination)) {
+    BecomePlain();
+  } else {
+    Refuse(Reason::kPlaintextRefused);
+  }
+}
+
+void InboundPeek::OnTimer() {
+  if (AllowsPlainText(*context_.snapshot, *connection_.destination)) {
+    context_.stats.detect_timeouts.Add();
+    BecomePlain();
+  } else {
+    Refuse(Reason::kTlsHandshakeTimeout);
+  }
+}
+
+void InboundPeek::BecomePlain() {
+  timer_.Cancel();
+  watch_.Reset();
+  auto session = std::make_unique<InboundSession>(context_, std::move(connection_));
+  InboundSession& started = *session;
+  context_.sessions.Insert(std::move(session));
+  started.Start(held_.Readable());
+  context_.sessions.Retire(*this);
+}
+
+void InboundPeek::BecomeTunnel() {
+  timer_.Cancel();
+  watch_.Reset();
+  const auto credential = context_.CredentialOf(owner());
+  if (credential == nullptr) {
+    Refuse(Reason::kNoIdentity);
+    return;
+  }
+  auto tunnel =
+      std::make_unique<ServerTunnel>(context_, connection_.tuple, connection_.destination);
+  ServerTunnel& started = *tunnel;
+  context_.sessions.Insert(std::move(tunnel));
+  started.Start(std::move(connection_.fd), credential, held_.Readable());
+  context_.sessions.Retire(*this);
+}
+
+void InboundPeek::Refuse(Reason reason) {
+  timer_.Cancel();
+  watch_.Reset();
+  io::ResetOnClose(connection_.fd.get());
+  connection_.fd.Reset();
+  RecordRefused(reason);
+  context_.sessions.Retire(*this);
+}
+
+void InboundPeek::RecordRefused(Reason reason) {
+  context_.stats.connections.Add();
+  context_.stats.Count(reason);
+  observe::Flow flow;
+  flow.direction = observe::Direction::kInbound;
+  flow.verdict = reason == Reason::kPlaintextRefused || reason == Reason::kNoIdentity
+                     ? observe::Verdict::kDeny
+                     : observe::Verdict::kError;
+  flow.reason = reason;
+  flow.connection_id = id();
+  const model::Snapshot& snapshot = *context_.snapshot;
+  flow.source.endpoint = connection_.tuple.remote;
+  flow.source.workload = snapshot.Shared(snapshot.FindBySource(connection_.tuple.remote.address));
+  flow.destination.endpoint = connection_.tuple.local;
+  flow.destination.workload = connection_.destination->workload;
+  flow.timing.total = context_.loop.now() - start_;
+  flow.timing.start = context_.loop.clock().WallNow() - flow.timing.total;
+  context_.Finish(
+      {.flow = std::move(flow), .span = std::nullopt, .local = connection_.destination});
+}
+
+void InboundPeek::Abort(Reason reason) noexcept {
+  Refuse(reason);
+}
+
+InboundSession::InboundSession(WorkerContext& context, InboundConnection connection)
+    : StreamSession(context, connection.destination->id, observe::Direction::kInbound) {
+  flow().source.endpoint = connection.tuple.remote;
+  flow().source.workload =
+      snapshot()->Shared(snapshot()->FindBySource(connection.tuple.remote.address));
+  flow().destination.endpoint = connection.tuple.local;
+  flow().destination.workload = connection.destination->workload;
+  flow().mtls = observe::MtlsState::kOff;
+  SetServerSide(std::move(connection.destination));
+  UseDownstreamSocket(std::move(connection.fd));
+}
+
+void InboundSession::Start(io::Bytes first) {
+  const base::Endpoint endpoint = flow().destination.endpoint;
+  SetDetection(server_side()->workload->HintFor(endpoint.port));
+  if (StartReading()) {
+    TakeEarlyBytes(first);
+    ConnectDelivery(owner(), endpoint, flow().source.endpoint.address);
+  }
+}
+
+void InboundSession::OnSnapshot() noexcept {
+  const model::LocalWorkload* now = context().snapshot->FindLocal(owner());
+  if (now == nullptr || !AllowsPlainText(*context().snapshot, *now)) {
+    Abort(Reason::kPolicyDenied);
+  }
+}
+
+}  // namespace weir::proxy

@@ -1,0 +1,407 @@
+#include "agent/proxy/stream_session.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace weir::proxy {
+namespace {
+
+using observe::Reason;
+
+// A transparent leg that meets a live connection of the same tuple hangs without an answer
+// (measured): another port is tried soon.
+constexpr std::chrono::seconds kDeliveryTryTime{1};
+// What a client gets to read the answer to a request that was turned down.
+constexpr std::chrono::seconds kLingerTime{2};
+
+Reason ReasonOfError(const base::Error& error) {
+  if (error.code() == base::ErrorCode::kNotFound) {
+    return Reason::kNamespaceGone;
+  }
+  return error.code() == base::ErrorCode::kLimit ? Reason::kLimitReached
+                                                 : ReasonOf(error.sys_errno());
+}
+
+// Legs speak of themselves as of upstreams.
+Reason ReasonOfDownstream(Reason reason) {
+  switch (reason) {
+    case Reason::kUpstreamReset:
+    case Reason::kUpstreamRefused:
+    case Reason::kUpstreamTimeout:
+    case Reason::kUpstreamUnreachable:
+      return Reason::kDownstreamReset;
+    default:
+      return reason;
+  }
+}
+
+}  // namespace
+
+StreamSession::StreamSession(WorkerContext& context, model::LocalId owner,
+                             observe::Direction direction)
+    : Session(owner),
+      context_(context),
+      snapshot_(context.snapshot),
+      client_timer_(context.loop, [this] { OnClientTimer(); }),
+      upstream_timer_(context.loop, [this] { OnUpstreamTimer(); }),
+      start_(context.loop.now()) {
+  flow_.direction = direction;
+  flow_.timing.start = context.loop.clock().WallNow();
+  context_.stats.open_sessions.Add();
+}
+
+StreamSession::~StreamSession() {
+  context_.stats.open_sessions.Sub();
+}
+
+void StreamSession::SetClientSide(std::shared_ptr<const model::LocalWorkload> local) {
+  client_side_ = std::move(local);
+}
+
+void StreamSession::SetServerSide(std::shared_ptr<const model::LocalWorkload> local) {
+  server_side_ = std::move(local);
+}
+
+bool StreamSession::Involves(model::LocalId id) const {
+  return owner() == id || (server_side_ != nullptr && server_side_->id == id);
+}
+
+void StreamSession::UseDownstreamSocket(base::UniqueFd fd) {
+  down_ = std::make_unique<SocketLeg>(context_.loop, context_.scratch, leg_owner(), std::move(fd),
+                                      SocketLeg::State::kOpen);
+}
+
+bool StreamSession::StartReading() {
+  if (static_cast<SocketLeg&>(*down_).Start()) {
+    return true;
+  }
+  Fail(Reason::kLimitReached);
+  return false;
+}
+
+void StreamSession::ConnectUpstream(const seam::ConnectRequest& request,
+                                    base::Nanoseconds timeout) {
+  auto fd = context_.options.sockets.Connect(request);
+  if (!fd) {
+    OnUpstreamFailed(ReasonOfError(fd.error()));
+    return;
+  }
+  SetLegOptions(fd->get());
+  auto leg = std::make_unique<SocketLeg>(context_.loop, context_.scratch, leg_owner(),
+                                         std::move(*fd), SocketLeg::State::kConnecting);
+  if (!leg->Start()) {
+    OnUpstreamFailed(Reason::kLimitReached);
+    return;
+  }
+  UseUpstream(std::move(leg));
+  upstream_timer_.Arm(timeout);
+}
+
+void StreamSession::UseUpstream(std::unique_ptr<Leg> leg) {
+  replaced_up_ = std::exchange(up_, std::move(leg));
+}
+
+void StreamSession::ConnectDelivery(model::LocalId destination, const base::Endpoint& endpoint,
+                                    const base::IpAddress& source) {
+  delivery_ = {.from = destination,
+               .destination = endpoint,
+               .transparent_source = source,
+               .kind = seam::LegKind::kDelivery,
+               .worker = context_.options.index};
+  delivery_tries_ = 1;
+  ConnectUpstream(delivery_, kDeliveryTryTime);
+}
+
+void StreamSession::OnUpstreamTimer() noexcept {
+  const auto limit = snapshot_->limits().connect_timeout;
+  if (delivery_tries_ == 0 || kDeliveryTryTime * (delivery_tries_ + 1) > limit) {
+    OnUpstreamFailed(Reason::kUpstreamTimeout);
+    return;
+  }
+  ++delivery_tries_;
+  context_.stats.delivery_retries.Add();
+  ConnectUpstream(delivery_, kDeliveryTryTime);
+}
+
+void StreamSession::OnLegOpen(Leg& leg) noexcept {
+  (void)leg;  // only upstream legs are ever connected by us
+  up_open_ = true;
+  upstream_timer_.Cancel();
+  upstream_opened_ = context_.loop.now();
+  flow_.timing.upstream_connect = Elapsed();
+  OnUpstreamOpen();
+  if (done()) {
+    return;
+  }
+  FlushHeld();
+  EndOfClient();
+  Balance();
+}
+
+void StreamSession::OnLegData(Leg& leg, io::Bytes bytes) noexcept {
+  const bool from_client = &leg == down_.get();
+  if (phase_ == StreamPhase::kDone || phase_ == StreamPhase::kLingering) {
+    leg.Consumed(bytes.size());
+    return;
+  }
+  if (from_client) {
+    from_client_.owed += bytes.size();
+    OnClientBytes(bytes);
+  } else {
+    from_server_.owed += bytes.size();
+    if (flow_.timing.first_byte.count() < 0) {
+      flow_.timing.first_byte = Elapsed();
+    }
+    if (phase_ == StreamPhase::kDetecting) {
+      OnServerSpeaksFirst();
+    }
+    PassToDownstream(bytes);
+  }
+  Balance();
+}
+
+bool StreamSession::TakesClientBytes() const {
+  return up_open_ && (phase_ == StreamPhase::kOpaque ||
+                      (phase_ == StreamPhase::kHttp1 && relay_->wants_downstream()));
+}
+
+void StreamSession::FlushHeld() {
+  if (!held_.empty() && TakesClientBytes()) {
+    const io::ByteBuffer bytes = std::move(held_);
+    held_ = io::ByteBuffer();
+    PassToUpstream(bytes.Readable());
+  }
+}
+
+void StreamSession::PassToUpstream(io::Bytes bytes) {
+  flow_.bytes_sent += bytes.size();
+  context_.stats.bytes_sent.Add(bytes.size());
+  if (phase_ == StreamPhase::kOpaque) {
+    up_->Write(bytes, {});
+    return;
+  }
+  const bool waited = relay_->waiting_for_headers();
+  Deliver(relay_->OnDownstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
+          /*from_client=*/true);
+  if (phase_ == StreamPhase::kHttp1 && !waited) {
+    WatchHeaders();
+  }
+}
+
+void StreamSession::PassToDownstream(io::Bytes bytes) {
+  flow_.bytes_received += bytes.size();
+  context_.stats.bytes_received.Add(bytes.size());
+  if (phase_ == StreamPhase::kOpaque) {
+    down_->Write(bytes, {});
+    return;
+  }
+  Deliver(relay_->OnUpstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
+          /*from_client=*/false);
+  FlushHeld();
+  EndOfClient();
+  if (context_.draining && phase_ == StreamPhase::kHttp1 && relay_->idle() &&
+      down_->backlog() == 0) {
+    End(Reason::kDraining);
+  }
+}
+
+void StreamSession::Deliver(const Http1Relay::Result& result, bool from_client) {
+  io::ByteBuffer& to_up = context_.to_upstream;
+  io::ByteBuffer& to_down = context_.to_downstream;
+  const io::Bytes none;
+  if (const io::Bytes direct = from_client ? result.direct : none;
+      !to_up.empty() || !direct.empty()) {
+    up_->Write(to_up.Readable(), direct);
+  }
+  if (const io::Bytes direct = from_client ? none : result.direct;
+      !to_down.empty() || !direct.empty()) {
+    down_->Write(to_down.Readable(), direct);
+  }
+  to_up.Clear();
+  to_down.Clear();
+  if (done()) {
+    return;
+  }
+  switch (result.action) {
+    case Http1Relay::Action::kContinue:
+      return;
+    case Http1Relay::Action::kOpaque:
+      phase_ = StreamPhase::kOpaque;
+      client_timer_.Cancel();
+      return;
+    case Http1Relay::Action::kClose:
+      CloseAfterAnswer(result.reason);
+      return;
+    case Http1Relay::Action::kReset:
+      Abort(result.reason);
+      return;
+  }
+}
+
+void StreamSession::WatchHeaders() {
+  // Left armed when the head is complete: most heads come whole, and the timer asks.
+  if (relay_->waiting_for_headers() && !client_timer_.armed()) {
+    client_timer_.Arm(snapshot_->limits().request_header_timeout);
+  }
+}
+
+void StreamSession::CloseAfterAnswer(Reason reason) {
+  MakeRecords(reason);
+  phase_ = StreamPhase::kLingering;
+  up_->Reset(reason);
+  down_->ShutdownWrite();
+  held_.Clear();
+  held_.Trim();
+  client_timer_.Arm(kLingerTime);
+  MaybeEnd();
+}
+
+void StreamSession::OnLegEnd(Leg& leg) noexcept {
+  if (phase_ == StreamPhase::kDone) {
+    return;
+  }
+  if (&leg == down_.get()) {
+    from_client_.ended = true;
+    if (phase_ == StreamPhase::kDetecting) {
+      Classify(http::DetectMode::kFinal);
+    }
+    EndOfClient();
+  } else {
+    from_server_.ended = true;
+    EndOfServer();
+  }
+  if (!done()) {
+    Balance();
+    MaybeEnd();
+  }
+}
+
+void StreamSession::EndOfClient() {
+  if (!from_client_.ended || client_end_passed_ || !held_.empty() || !TakesClientBytes()) {
+    return;
+  }
+  client_end_passed_ = true;
+  if (phase_ == StreamPhase::kHttp1) {
+    Deliver(relay_->OnDownstreamEnd({context_.to_upstream, context_.to_downstream}),
+            /*from_client=*/true);
+    if (phase_ == StreamPhase::kDone || phase_ == StreamPhase::kLingering) {
+      return;
+    }
+  }
+  up_->ShutdownWrite();
+}
+
+void StreamSession::EndOfServer() {
+  if (phase_ == StreamPhase::kDetecting) {
+    BecomeOpaque();
+  }
+  if (phase_ == StreamPhase::kHttp1) {
+    Deliver(relay_->OnUpstreamEnd({context_.to_upstream, context_.to_downstream}),
+            /*from_client=*/false);
+    if (phase_ == StreamPhase::kDone || phase_ == StreamPhase::kLingering) {
+      return;
+    }
+    FlushHeld();
+    EndOfClient();
+  }
+  if (phase_ != StreamPhase::kLingering && !done()) {
+    down_->ShutdownWrite();
+  }
+}
+
+void StreamSession::OnLegFlushed(Leg& leg, std::size_t count) noexcept {
+  (void)leg;
+  (void)count;  // Balance looks at what is left
+  if (!done()) {
+    Balance();
+    MaybeEnd();
+  }
+}
+
+void StreamSession::Balance() {
+  if (done()) {
+    return;
+  }
+  const std::size_t up_backlog = up_ == nullptr ? 0 : up_->backlog();
+  const std::size_t down_backlog = down_->backlog();
+  const auto settle = [](Half& half, Leg* leg, std::size_t kept) {
+    const std::size_t owed = std::min(half.owed, kept);
+    if (half.owed > owed && leg != nullptr) {
+      leg->Consumed(half.owed - owed);
+    }
+    half.owed = owed;
+  };
+  const auto pause = [](Half& half, Leg* leg, bool paused) {
+    if (half.paused != paused && leg != nullptr) {
+      half.paused = paused;
+      paused ? leg->PauseReading() : leg->ResumeReading();
+    }
+  };
+  const bool lingering = phase_ == StreamPhase::kLingering;
+  settle(from_client_, down_.get(), lingering ? 0 : up_backlog + held_.size());
+  settle(from_server_, up_.get(), down_backlog);
+  pause(
+      from_client_, down_.get(),
+      !lingering && (up_backlog > 0 || (phase_ != StreamPhase::kDetecting && !TakesClientBytes())));
+  pause(from_server_, up_.get(), down_backlog > 0);
+}
+
+void StreamSession::MaybeEnd() {
+  if (!from_client_.ended || down_->backlog() > 0) {
+    return;
+  }
+  if (phase_ == StreamPhase::kLingering) {
+    End(Reason::kNone);
+  } else if (client_end_passed_ && from_server_.ended && up_->backlog() == 0) {
+    End(Reason::kNone);
+  }
+}
+
+void StreamSession::OnLegFailed(Leg& leg, Reason reason) noexcept {
+  if (phase_ == StreamPhase::kDone) {
+    return;
+  }
+  if (&leg == up_.get()) {
+    if (up_open_) {
+      down_->Reset(reason);
+      End(reason);
+    } else {
+      OnUpstreamFailed(reason);
+    }
+    return;
+  }
+  if (up_ != nullptr) {
+    up_->Reset(Reason::kDownstreamReset);
+  }
+  End(ReasonOfDownstream(reason));
+}
+
+void StreamSession::Fail(Reason reason) {
+  if (done()) {
+    return;
+  }
+  if (up_ != nullptr) {
+    up_->Reset(reason);
+  }
+  RejectDownstream(reason);
+  End(reason);
+}
+
+void StreamSession::Abort(Reason reason) noexcept {
+  if (done()) {
+    return;
+  }
+  if (up_ != nullptr) {
+    up_->Reset(reason);
+  }
+  down_->Reset(reason);
+  End(reason);
+}
+
+void StreamSession::OnDrain() noexcept {
+  if (phase_ == StreamPhase::kHttp1 && relay_->idle() && down_->backlog() == 0) {
+    End(Reason::kDraining);
+  }
+}
+
+}  // namespace weir::proxy

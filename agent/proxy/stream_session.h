@@ -1,0 +1,170 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "agent/base/ip.h"
+#include "agent/base/unique_fd.h"
+#include "agent/http/detect.h"
+#include "agent/io/byte_buffer.h"
+#include "agent/io/event_loop.h"
+#include "agent/model/snapshot.h"
+#include "agent/observe/record.h"
+#include "agent/proxy/context.h"
+#include "agent/proxy/http1_relay.h"
+#include "agent/proxy/leg.h"
+#include "agent/proxy/session.h"
+#include "agent/proxy/socket_leg.h"
+
+namespace weir::proxy {
+
+// Where a stream session stands with the protocol, which decides what happens to bytes.
+//
+//   phase        client bytes                  server bytes             ends in
+//   kDetecting   kept, looked at               the server speaks first  kOpaque, kHttp1
+//   kOpaque      passed on                     passed on                kDone
+//   kHttp1       through the relay             through the relay        kOpaque (Upgrade),
+//                                                                       kLingering, kDone
+//   kLingering   dropped: the answer to a bad request must not be lost  kDone
+//                by the RST that a close with unread bytes makes
+//   kDone        dropped, until the turn ends                           -
+enum class StreamPhase : std::uint8_t { kDetecting, kOpaque, kHttp1, kLingering, kDone };
+
+// StreamSession joins two legs: `downstream` is who opened the connection, `upstream` whom
+// it wants. It detects the protocol, passes bytes with back-pressure, half-close and reset
+// both ways, and makes the records at its end, exactly once. How the upstream is found is
+// the derived classes' part. Client bytes wait here until the upstream is open.
+class StreamSession : public Session, protected LegOwner, private ExchangeHandler {
+ public:
+  ~StreamSession() override;
+  void Abort(observe::Reason reason) noexcept override;
+  [[nodiscard]] bool Involves(model::LocalId id) const override;
+  void OnDrain() noexcept override;
+
+ protected:
+  StreamSession(WorkerContext& context, model::LocalId owner, observe::Direction direction);
+
+  // The downstream leg. Reading begins with StartReading, after detection was set up.
+  void UseDownstream(std::unique_ptr<Leg> leg) { down_ = std::move(leg); }
+  // A socket that was accepted.
+  void UseDownstreamSocket(base::UniqueFd fd);
+  // Sets detection up for a destination of `hint`; a server that is known or said to speak
+  // first skips it.
+  void SetDetection(model::ProtocolHint hint);
+  // Starts to read from a downstream socket; false (session failed) if that is impossible.
+  bool StartReading();
+  // Bytes that were read from the downstream before this session was made.
+  void TakeEarlyBytes(io::Bytes bytes);
+
+  // Connects a socket as upstream leg. A failure is reported like a later one, by
+  // OnUpstreamFailed, but from within this call.
+  void ConnectUpstream(const seam::ConnectRequest& request, base::Nanoseconds timeout);
+  // The way to the application of `destination` itself, keeping `source` as its peer's
+  // address; tries again from another port when nothing answers.
+  void ConnectDelivery(model::LocalId destination, const base::Endpoint& endpoint,
+                       const base::IpAddress& source);
+  // Replaces one that failed, too.
+  void UseUpstream(std::unique_ptr<Leg> leg);
+  void ArmUpstreamTimer(base::Nanoseconds delay) { upstream_timer_.Arm(delay); }
+  void CancelUpstreamTimer() { upstream_timer_.Cancel(); }
+  // Nothing comes of it: the downstream is rejected, the record made.
+  void Fail(observe::Reason reason);
+
+  // The upstream is open; called before bytes are passed.
+  virtual void OnUpstreamOpen() noexcept {}
+  // It could not be opened, or broke before that.
+  virtual void OnUpstreamFailed(observe::Reason reason) noexcept { Fail(reason); }
+  // What ArmUpstreamTimer was for.
+  virtual void OnUpstreamTimer() noexcept;
+  // How a downstream without an upstream is turned away.
+  virtual void RejectDownstream(observe::Reason reason) { down_->Reset(reason); }
+
+  [[nodiscard]] bool done() const { return phase_ == StreamPhase::kDone; }
+  [[nodiscard]] WorkerContext& context() { return context_; }
+  [[nodiscard]] LegOwner& leg_owner() { return *this; }
+  [[nodiscard]] const model::SnapshotPtr& snapshot() const { return snapshot_; }
+  void RefreshSnapshot() { snapshot_ = context_.snapshot; }
+  [[nodiscard]] observe::Flow& flow() { return flow_; }
+  [[nodiscard]] const observe::Flow& flow() const { return flow_; }
+  [[nodiscard]] Leg* downstream() { return down_.get(); }
+  [[nodiscard]] Leg* upstream() { return up_.get(); }
+  // Whose records these are: the side that this node plays. A same-node join has both.
+  void SetClientSide(std::shared_ptr<const model::LocalWorkload> local);
+  void SetServerSide(std::shared_ptr<const model::LocalWorkload> local);
+  [[nodiscard]] const model::LocalWorkload* client_side() const { return client_side_.get(); }
+  [[nodiscard]] const model::LocalWorkload* server_side() const { return server_side_.get(); }
+  // Since the connection was accepted.
+  [[nodiscard]] base::Nanoseconds Elapsed() const { return context_.loop.now() - start_; }
+
+ private:
+  // What is kept for each direction, by where its bytes come from.
+  struct Half {
+    std::size_t owed = 0;  // bytes read whose credit was not returned
+    bool paused = false;
+    bool ended = false;
+  };
+
+  void OnLegOpen(Leg& leg) noexcept final;
+  void OnLegData(Leg& leg, io::Bytes bytes) noexcept final;
+  void OnLegEnd(Leg& leg) noexcept final;
+  void OnLegFlushed(Leg& leg, std::size_t count) noexcept final;
+  void OnLegFailed(Leg& leg, observe::Reason reason) noexcept final;
+  void OnExchange(observe::ExchangeResult&& exchange) noexcept final;
+
+  // detection.cc
+  void OnClientBytes(io::Bytes bytes);
+  void Classify(http::DetectMode mode);
+  bool ClassifyTls(http::DetectMode mode);
+  void Decide(http::Detected detected);
+  void BecomeOpaque();
+  void StartRelay();
+  void OnServerSpeaksFirst();
+  void OnClientTimer();
+
+  // stream_session.cc
+  void FlushHeld();
+  void PassToUpstream(io::Bytes bytes);
+  void PassToDownstream(io::Bytes bytes);
+  void Deliver(const Http1Relay::Result& result, bool from_client);
+  void EndOfClient();
+  void EndOfServer();
+  [[nodiscard]] bool TakesClientBytes() const;
+  void Balance();
+  void MaybeEnd();
+  void WatchHeaders();
+  void CloseAfterAnswer(observe::Reason reason);
+
+  // finish.cc
+  void End(observe::Reason reason);
+  void MakeRecords(observe::Reason reason);
+  [[nodiscard]] observe::Flow ServerView() const;
+
+  WorkerContext& context_;
+  model::SnapshotPtr snapshot_;
+  std::shared_ptr<const model::LocalWorkload> client_side_;
+  std::shared_ptr<const model::LocalWorkload> server_side_;
+  std::unique_ptr<Leg> down_;
+  std::unique_ptr<Leg> up_;
+  std::unique_ptr<Leg> replaced_up_;  // may be in the call that led to its replacement
+  std::unique_ptr<Http1Relay> relay_;
+  io::ByteBuffer held_;       // client bytes that wait for a decision or for the upstream
+  io::Timer client_timer_;    // detection, headers, lingering
+  io::Timer upstream_timer_;  // whatever the upstream waits for
+  base::MonotonicTime start_;
+  base::MonotonicTime first_client_byte_{};
+  base::MonotonicTime upstream_opened_{};
+  base::MonotonicTime header_began_{};
+  seam::ConnectRequest delivery_;  // for another try
+  Half from_client_;
+  Half from_server_;
+  std::uint32_t exchanges_ = 0;
+  model::ProtocolHint hint_ = model::ProtocolHint::kNone;
+  StreamPhase phase_ = StreamPhase::kDetecting;
+  std::uint8_t delivery_tries_ = 0;
+  bool up_open_ = false;
+  bool client_end_passed_ = false;
+  observe::Flow flow_;
+};
+
+}  // namespace weir::proxy
