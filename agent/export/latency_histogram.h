@@ -8,8 +8,8 @@
 
 namespace weir::telemetry {
 
-// LatencyHistogram counts durations from 1 us to 1.2 h in four steps per doubling, so a
-// quantile is right within 12 %. 512 bytes; longer and shorter ones count at the ends.
+// LatencyHistogram counts durations of up to 2.3 h in microseconds, with four buckets per
+// doubling: a quantile is off by a quarter at most. Longer ones count as 2.3 h. 512 bytes.
 class LatencyHistogram {
  public:
   void Add(base::Nanoseconds duration);

@@ -4,44 +4,46 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <functional>
 #include <mutex>
 #include <string>
-#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "agent/base/clock.h"
 #include "agent/export/latency_histogram.h"
+#include "agent/export/party_name.h"
 #include "agent/observe/record.h"
 
 namespace weir::telemetry {
 
 // What passed from one workload to another in a window of time.
 struct GraphEdge {
-  std::string source;             // display name; "outside" for clients that are not in the mesh
+  std::string source;             // display name; "outside" for clients without a workload
   std::string destination;        // display name, or "ADDRESS:PORT" outside the mesh
+  bool is_seen_at_source = true;  // counted where it left; else only where it arrived
   std::uint64_t requests = 0;     // HTTP
-  std::uint64_t connections = 0;  // finished; opaque ones have nothing else
-  std::uint64_t errors = 0;       // 5xx, refusals and failures, of both
-  // Of requests where there were any, else of connections:
+  std::uint64_t connections = 0;  // finished
+  std::uint64_t errors = 0;       // 5xx, refusals and failures, of requests and connections
+  // How they went, of requests where there were any, else of connections:
   std::uint64_t tunnel = 0;  // by mTLS between nodes
   std::uint64_t local = 0;   // joined on this node
   std::uint64_t plain = 0;
   std::array<std::uint64_t, 5> by_parent_source{};  // of requests, by ParentSource
-  base::Nanoseconds p50{0};
+  base::Nanoseconds p50{0};                         // of requests; of connections that have none
   base::Nanoseconds p99{0};
 };
 
 struct ServiceGraphView {
   std::vector<GraphEdge> edges;  // by source, then destination
   base::Nanoseconds window{0};   // what the counts cover, at most what was asked for
-  std::uint64_t folded = 0;      // flows counted under "other" since the start
+  std::uint64_t folded = 0;      // flows that went to the edge "other", since the start
 };
 
 // ServiceGraph counts flows by source and destination in slots of time, for `weir map`.
-// Bounded: kMaxCells {slot, edge} pairs, then the oldest slot goes; a slot with more than
-// kMaxEdgesPerSlot edges counts the rest under "other". A flow seen at both ends counts
-// once. Consume on the telemetry thread, View on any.
+// Bounded: kMaxCells {slot, edge} pairs, then the oldest slot goes; what comes after
+// kMaxEdgesPerSlot edges of one slot counts under "other". A flow that was seen at both
+// ends counts once. Consume on the telemetry thread, View on any.
 class ServiceGraph final : public observe::RecordConsumer {
  public:
   static constexpr base::Nanoseconds kSlot = std::chrono::seconds(10);
@@ -49,7 +51,8 @@ class ServiceGraph final : public observe::RecordConsumer {
   static constexpr std::size_t kMaxEdgesPerSlot = 1024;
   static constexpr std::size_t kMaxCells = 16384;
 
-  explicit ServiceGraph(const base::Clock& clock) : clock_(clock), begin_(clock.Now()) {}
+  explicit ServiceGraph(const base::Clock& clock)
+      : clock_(clock), begin_(clock.Now()), covered_since_(begin_) {}
 
   void Consume(const std::vector<observe::Record>& records) noexcept override;
 
@@ -57,40 +60,37 @@ class ServiceGraph final : public observe::RecordConsumer {
   [[nodiscard]] ServiceGraphView View(base::Nanoseconds window) const;
 
  private:
-  struct EdgeKey {
-    std::string source;
-    std::string destination;
-    friend auto operator<=>(const EdgeKey&, const EdgeKey&) = default;
-  };
-  // Seen from one end of the edge.
+  // An edge as seen from one of its ends.
   struct Side {
     std::uint64_t requests = 0;
     std::uint64_t connections = 0;
-    std::uint64_t request_errors = 0;
-    std::uint64_t connection_errors = 0;
-    std::array<std::uint64_t, 3> requests_by_mtls{};
-    std::array<std::uint64_t, 3> connections_by_mtls{};
+    std::uint64_t errors = 0;
+    std::array<std::uint64_t, 3> requests_by_mtls{};     // by MtlsState
+    std::array<std::uint64_t, 3> connections_by_mtls{};  // by MtlsState
     std::array<std::uint64_t, 5> by_parent_source{};
-    LatencyHistogram latency;  // of requests where there are any
+    LatencyHistogram latency;
+    void Add(const observe::Flow& flow);
     void Merge(const Side& other);
   };
-  struct Cell {
-    std::array<Side, 2> sides;  // by Direction
-  };
+  // The key has the direction, source and destination.
+  using Cells = std::unordered_map<std::string, Side, NameHash, std::equal_to<>>;
   struct Slot {
-    base::MonotonicTime begin;
-    std::map<EdgeKey, Cell> cells;
+    base::MonotonicTime begin{};
+    Cells cells{};
   };
-  static GraphEdge ToEdge(const EdgeKey& key, const Cell& cell);
+  static GraphEdge ToEdge(const Side& side);
   Slot& CurrentSlot();
-  void Add(Slot& slot, const observe::Flow& flow);
+  Side& FindSide(Slot& slot, const observe::Flow& flow);
+  void DropOldestSlot();
 
   const base::Clock& clock_;
   const base::MonotonicTime begin_;
   mutable std::mutex mutex_;
   std::deque<Slot> slots_;
+  base::MonotonicTime covered_since_;
   std::size_t cells_ = 0;
   std::uint64_t folded_ = 0;
+  std::string key_;  // scratch
 };
 
 }  // namespace weir::telemetry

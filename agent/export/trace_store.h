@@ -45,9 +45,9 @@ struct TraceSummary {
   base::Nanoseconds duration{0};  // from the first start to the last end
   std::size_t spans = 0;
   std::size_t errors = 0;
-  std::size_t services = 0;  // distinct
-  std::string root_service;  // of the span that has no parent here, the earliest
-  std::string root_name;     // "GET /path"
+  std::size_t services = 0;    // distinct
+  std::string root_service{};  // of the span that has no parent here, the earliest
+  std::string root_name{};     // "GET /path"
   std::uint16_t root_status = 0;
 };
 

@@ -124,10 +124,11 @@ struct H2Event {
   // kFrame: GOAWAY's is cut at kGoAwayKeptBytes, an unknown type's is empty; HEADERS come
   // without padding and priority fields. kData: a part of the data. Valid until the next
   // call of Next and while the bytes given to it are.
-  std::span<const std::uint8_t> payload;
+  std::span<const std::uint8_t> payload{};
   // kData: bytes of this part that are flow-controlled but no data (the pad length, padding).
   std::uint32_t padding_bytes = 0;
-  bool frame_ends = false;  // kData: the frame's last part
+  std::uint32_t frame_data_bytes = 0;  // kData: data in the whole frame
+  bool frame_ends = false;             // kData: the frame's last part
 };
 
 struct H2ReaderLimits {
@@ -170,7 +171,7 @@ class FrameReader {
   // What to do after the header; kNoError, or the violation that it shows.
   H2Error Begin();
   H2Error CheckHeader() const;
-  H2Error CheckFixedLength() const;
+  H2Error CheckLength() const;
   bool TakeHeader(std::span<const std::uint8_t>& bytes);
   H2Event DataEvent(std::span<const std::uint8_t> payload, std::uint32_t padding_bytes);
   H2Event NextPadLength(std::span<const std::uint8_t>& bytes);
@@ -185,9 +186,11 @@ class FrameReader {
   H2FrameHeader header_;
   std::uint32_t left_ = 0;           // bytes of the present state still to come
   std::uint32_t skipped_after_ = 0;  // bytes to skip after a kept beginning (GOAWAY)
+  std::uint32_t data_bytes_ = 0;     // in the present DATA frame
   std::uint8_t padding_ = 0;         // of the present DATA frame
   std::uint8_t have_ = 0;            // bytes in partial_header_
   State state_ = State::kHeader;
+  H2Error error_ = H2Error::kNoError;   // once failed
   std::vector<std::uint8_t> buffered_;  // a payload that came in pieces
 };
 

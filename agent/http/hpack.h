@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,8 +28,8 @@ class H2FieldList {
   void Add(std::string_view name, std::string_view value);
   [[nodiscard]] std::size_t size() const { return fields_.size(); }
   [[nodiscard]] H2Field operator[](std::size_t index) const;
-  // The first field of that name, or nullptr data if there is none.
-  [[nodiscard]] std::string_view Find(std::string_view name) const;
+  // The value of the first field of that name.
+  [[nodiscard]] std::optional<std::string_view> Find(std::string_view name) const;
   // Frees the memory.
   void Trim();
 

@@ -29,8 +29,6 @@ struct TunnelStreamState {
 // stream costs its state and nothing else. Pointers are valid until Insert or Erase.
 class StreamTable {
  public:
-  StreamTable();
-
   [[nodiscard]] TunnelStreamState* Find(TunnelStreamId id);
   // `id` is not in the table.
   TunnelStreamState& Insert(TunnelStreamId id);
@@ -54,8 +52,7 @@ class StreamTable {
 
   std::vector<TunnelStreamState> slots_;  // a power of two, or none
   std::size_t size_ = 0;
-  std::size_t any_ = 0;       // where Any looks first
-  std::uint32_t multiplier_;  // odd and secret, so that ids cannot be chosen to collide
+  std::size_t any_ = 0;  // where Any looks first
 };
 
 }  // namespace weir::http

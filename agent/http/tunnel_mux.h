@@ -97,7 +97,8 @@ class TunnelMuxHandler {
   // result hears of the stream; null if the callee has reset or refused it.
   virtual TunnelStreamHandler* OnStreamOpened(TunnelStreamId id,
                                               const TunnelRequest& request) noexcept = 0;
-  // Client: OpenStream failed with kAtPeerLimit before and may be tried again.
+  // Client: OpenStream failed with kAtPeerLimit before and may be tried again, later: not
+  // from within this call, which may come out of a call of a session.
   virtual void OnStreamSlot() noexcept = 0;
   // The peer takes no new streams.
   virtual void OnGoAway(const TunnelGoAway& goaway) noexcept = 0;
@@ -213,22 +214,32 @@ class TunnelMux {
   };
 
   [[nodiscard]] bool is_client() const { return config_.role == TunnelRole::kClient; }
+
+  // Frames of the peer (tunnel_mux_receive.cc).
   void TakePreface(std::span<const std::uint8_t>& bytes);
+  void OnEvent(const H2Event& event);
+  void OnReaderError(const H2Event& event);
   void OnFrame(const H2Event& event);
   void OnDataPart(const H2Event& event);
+  // DATA that its stream (null: no present one) may not have.
+  void OnMisplacedData(const H2Event& event, const TunnelStreamState* stream);
   void OnHeaders(const H2Event& event);
   void OnContinuation(const H2Event& event);
-  void OnHeaderBlock();
-  void OnRequest(TunnelStreamId id, bool end_stream, bool too_large);
-  void OnResponse(TunnelStreamState& stream, bool end_stream, bool too_large);
+  void OnHeaderBlock(const H2FrameHeader& header, std::span<const std::uint8_t> block);
+  void OnNewRequest(const H2FrameHeader& header, bool too_large);
+  void OnResponse(const H2FrameHeader& header, bool too_large);
   void OnSettings(const H2Event& event);
   void OnSettingsAck();
-  bool ApplySetting(H2Setting id, std::uint32_t value);
-  bool ApplyInitialWindow(std::uint32_t value);
+  // The error that a setting is, or kNoError.
+  H2Error ApplySetting(H2Setting id, std::uint32_t value);
+  H2Error ApplyInitialWindow(std::uint32_t value);
   void OnPing(const H2Event& event);
+  void OnPingAck(std::uint64_t opaque);
   void OnGoAwayFrame(const H2Event& event);
   void OnRstStream(const H2Event& event);
   void OnWindowUpdate(const H2Event& event);
+  void OnStreamWindowUpdate(TunnelStreamId id, std::uint32_t increment);
+  void EndStreamByPeer(TunnelStreamId id);
 
   // Whether the peer may name this stream id: it was opened at some time.
   [[nodiscard]] bool WasOpened(TunnelStreamId id) const;
@@ -236,24 +247,34 @@ class TunnelMux {
   void RememberReset(TunnelStreamId id);
   // Takes a token, or fails the connection.
   bool AllowOrFail(FloodGuard::Kind kind);
-  void CountReply();
+  // Counts an answer that the peer made us queue; too many fail the connection.
+  bool CountReplyOrFail();
   void Fail(H2Error code, TunnelViolation violation);
-  // Resets a stream that broke a rule.
+  // Answers a request or frame for no present stream with RST_STREAM.
+  void Reject(TunnelStreamId id, H2Error code);
+  // Resets a stream whose peer broke a rule.
   void FailStream(TunnelStreamId id, H2Error code);
-  void EndStreamByPeer(TunnelStreamId id);
+
+  // Streams and windows (tunnel_mux.cc).
+  TunnelStreamState& AddStream(TunnelStreamId id, TunnelStreamHandler* handler);
   // Takes the stream out of the table; its held bytes go back to the tunnel's window.
   void Forget(TunnelStreamId id);
-  void ForgetIfDone(TunnelStreamState& stream);
+  void OnHalfEnded(TunnelStreamId id);
   void ResetAllStreams();
+  void OfferSlot();
   void ReturnTunnelCredit(std::uint32_t count);
-  void MaybeUpdateStreamWindow(TunnelStreamState& stream);
-  void MaybeUpdateTunnelWindow();
-  // Whether a window was drained so fast that it, not the consumer, was the limit.
+  void UpdateStreamWindow(TunnelStreamState& stream);
+  void UpdateTunnelWindow();
+  // Whether half a window was drained in less than two round trips: then the window, not
+  // the consumer, is what limits the sender.
   [[nodiscard]] bool DrainedFast(const ReceiveWindow& window) const;
-  void GrowStreamWindow(ReceiveWindow& window) const;
-  void GrowTunnelWindow();
-  void SendHeaders(TunnelStreamId id, std::span<const H2Field> fields, bool end_stream);
-  void NotifyWritable(TunnelStreamId id);
+  void MeasureRoundTrip();
+  bool GrowTunnelWindow();
+  void SendPing();
+  void SendHeaders(TunnelStreamId id, std::span<const H2Field> fields, std::uint8_t flags);
+  void NotifyWritable(TunnelStreamState& stream);
+  // Tells a stream that waits for its own credit, now or in its turn.
+  void OfferWrite(TunnelStreamId id);
   void Enqueue(TunnelStreamState& stream);
   void RunQueue();
   [[nodiscard]] std::uint32_t now_us() const;
@@ -267,6 +288,7 @@ class TunnelMux {
   HpackEncoder encoder_;
   FloodGuard guard_;
   StreamTable streams_;
+  std::size_t active_streams_ = 0;  // those that are not ended on both sides
   PeerSettings peer_;
   ReceiveWindow receive_;
   std::uint64_t budget_taken_bytes_ = 0;
@@ -285,6 +307,7 @@ class TunnelMux {
   TunnelStreamId goaway_limit_ = kH2LastStreamId;  // server: streams above are ignored
   base::MonotonicTime now_{};
   std::optional<base::MonotonicTime> ping_sent_;
+  base::MonotonicTime round_trip_measured_{};
   std::uint64_t ping_opaque_ = 0;
   base::Nanoseconds round_trip_{0};
   std::uint32_t unsent_replies_ = 0;

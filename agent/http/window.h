@@ -42,9 +42,14 @@ struct ReceiveWindow {
   std::uint32_t target = 0;
   std::uint32_t updated_us = 0;  // when the last WINDOW_UPDATE went out; wraps
 
-  // Whether half a window is due: fewer updates, and the peer never runs dry if the
-  // consumer keeps up.
-  [[nodiscard]] bool UpdateDue() const { return returned >= target / 2 && returned > 0; }
+  // Whether half of the window is to be announced again: few updates, and the peer never
+  // runs dry if the consumer keeps up.
+  [[nodiscard]] bool UpdateDue() const { return returned > 0 && returned >= target / 2; }
+  // The same for a window of many consumers, where half is counted of what they do not
+  // hold: else stopped ones that hold half would keep the others' credit from going out.
+  [[nodiscard]] bool SharedUpdateDue() const {
+    return returned > 0 && returned >= (target - std::min(target, held)) / 2;
+  }
   // Takes what is to be announced now.
   std::uint32_t TakeUpdate() {
     const std::uint32_t increment = returned;

@@ -1,0 +1,181 @@
+#include "agent/export/red_metrics.h"
+
+#include <algorithm>
+
+namespace weir::telemetry {
+namespace {
+
+using observe::Flow;
+using observe::MetricFamily;
+using observe::MetricSample;
+using observe::MetricType;
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+// 0 for none, 1 for 1xx, ..., 5 for 5xx.
+unsigned CodeClass(const Flow& flow) {
+  const unsigned status = flow.http ? flow.http->status : 0U;
+  return status >= 100 && status < 600 ? status / 100 : 0;
+}
+
+std::string CodeText(unsigned code_class) {
+  return code_class == 0 ? "none" : std::to_string(code_class) + "xx";
+}
+
+// Direction, source and destination; the NUL keeps names apart.
+void StartKey(const Flow& flow, std::string& key) {
+  key = static_cast<char>(flow.direction);
+  AppendPartyName(flow.source, kOutside, key);
+  key += '\0';
+  AppendPartyName(flow.destination, kOutside, key);
+  key += '\0';
+}
+
+void AppendFacts(const Flow& flow, std::string& key) {
+  key += static_cast<char>(flow.protocol);
+  key += static_cast<char>(flow.verdict);
+  key += static_cast<char>(flow.reason);
+  key += static_cast<char>(flow.mtls);
+  key += static_cast<char>(CodeClass(flow));
+}
+
+Labels PairLabels(const Flow& flow) {
+  std::string source;
+  AppendPartyName(flow.source, kOutside, source);
+  std::string destination;
+  AppendPartyName(flow.destination, kOutside, destination);
+  return {{"direction", std::string(ToString(flow.direction))},
+          {"source", std::move(source)},
+          {"destination", std::move(destination)}};
+}
+
+Labels ConnectionLabels(const Flow& flow) {
+  Labels labels = PairLabels(flow);
+  labels.emplace_back("protocol", ToString(flow.protocol));
+  labels.emplace_back("verdict", ToString(flow.verdict));
+  labels.emplace_back("reason", ToString(flow.reason));
+  labels.emplace_back("mtls", ToString(flow.mtls));
+  return labels;
+}
+
+Labels RequestLabels(const Flow& flow) {
+  Labels labels = ConnectionLabels(flow);
+  labels.emplace_back("code", CodeText(CodeClass(flow)));
+  return labels;
+}
+
+template <typename Table>
+MetricFamily ToFamily(std::string name, std::string help, const Table& table,
+                      const auto& value_of) {
+  MetricFamily family{std::move(name), std::move(help), MetricType::kCounter, {}};
+  family.samples.reserve(table.size());
+  for (const auto& [key, entry] : table) {
+    family.samples.push_back(
+        {.labels = entry.labels, .value = static_cast<double>(value_of(entry))});
+  }
+  return family;
+}
+
+std::string BoundText(double bound) {
+  std::string text = std::to_string(bound);  // 0.002500
+  text.erase(text.find_last_not_of('0') + 1);
+  return text.ends_with('.') ? text + "0" : text;
+}
+
+}  // namespace
+
+template <typename T, typename MakeLabels>
+T& RedMetrics::Entry(Table<T>& table, std::size_t limit, const Flow& flow,
+                     const MakeLabels& make_labels) {
+  const auto found = table.find(key_);
+  if (found != table.end()) {
+    return found->second;
+  }
+  Labels labels = make_labels(flow);
+  if (table.size() >= limit) {
+    ++overflow_;
+    key_.resize(1);  // the direction alone
+    for (auto& [name, value] : labels) {
+      if (name != "direction") {
+        value = kOther;
+      }
+    }
+  }
+  T& entry = table[key_];
+  entry.labels = std::move(labels);
+  return entry;
+}
+
+void RedMetrics::Consume(const std::vector<observe::Record>& records) noexcept {
+  const std::lock_guard lock(mutex_);
+  for (const observe::Record& record : records) {
+    AddCount(record.flow);
+    if (record.flow.is_request) {
+      AddDuration(record.flow);
+    }
+  }
+}
+
+void RedMetrics::AddCount(const Flow& flow) {
+  StartKey(flow, key_);
+  AppendFacts(flow, key_);
+  Counter& counter = flow.is_request ? Entry(requests_, max_series_, flow, RequestLabels)
+                                     : Entry(connections_, max_series_, flow, ConnectionLabels);
+  ++counter.count;
+  counter.sent_bytes += flow.bytes_sent;
+  counter.received_bytes += flow.bytes_received;
+}
+
+void RedMetrics::AddDuration(const Flow& flow) {
+  StartKey(flow, key_);
+  Duration& duration = Entry(durations_, max_series_ / 8, flow, PairLabels);
+  const double seconds = std::chrono::duration<double>(flow.timing.total).count();
+  const auto bound = std::ranges::lower_bound(kBounds, seconds);
+  ++duration.buckets[static_cast<std::size_t>(bound - kBounds.begin())];
+  duration.sum += flow.timing.total;
+}
+
+void RedMetrics::AppendDurations(std::vector<MetricFamily>& families) const {
+  MetricFamily family{"weir_request_duration_seconds",
+                      "Time from a request's first byte to its response's last.",
+                      MetricType::kHistogram,
+                      {}};
+  for (const auto& [key, duration] : durations_) {
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i < duration.buckets.size(); ++i) {
+      count += duration.buckets[i];
+      Labels labels = duration.labels;
+      labels.emplace_back("le", i < kBounds.size() ? BoundText(kBounds[i]) : "+Inf");
+      family.samples.push_back(
+          {.labels = std::move(labels), .value = static_cast<double>(count), .suffix = "_bucket"});
+    }
+    family.samples.push_back(
+        {.labels = duration.labels, .value = static_cast<double>(count), .suffix = "_count"});
+    family.samples.push_back({.labels = duration.labels,
+                              .value = std::chrono::duration<double>(duration.sum).count(),
+                              .suffix = "_sum"});
+  }
+  families.push_back(std::move(family));
+}
+
+std::vector<MetricFamily> RedMetrics::Collect() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<MetricFamily> families;
+  families.push_back(ToFamily("weir_requests", "HTTP requests that have ended.", requests_,
+                              [](const Counter& counter) { return counter.count; }));
+  AppendDurations(families);
+  families.push_back(ToFamily("weir_connections", "Connections that have ended.", connections_,
+                              [](const Counter& counter) { return counter.count; }));
+  families.push_back(ToFamily("weir_connection_sent_bytes",
+                              "Bytes of ended connections towards the destination.", connections_,
+                              [](const Counter& counter) { return counter.sent_bytes; }));
+  families.push_back(ToFamily("weir_connection_received_bytes",
+                              "Bytes of ended connections from the destination.", connections_,
+                              [](const Counter& counter) { return counter.received_bytes; }));
+  families.push_back({"weir_metrics_overflow",
+                      "Flows counted under \"other\", as there were too many label sets.",
+                      MetricType::kCounter,
+                      {{.labels = {}, .value = static_cast<double>(overflow_)}}});
+  return families;
+}
+
+}  // namespace weir::telemetry

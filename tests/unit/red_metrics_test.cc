@@ -1,0 +1,108 @@
+#include "agent/export/red_metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/support/records.h"
+
+namespace weir::telemetry {
+namespace {
+
+using observe::MetricFamily;
+using observe::Record;
+using test::MakeRequest;
+
+// Samples of the family `name` in their OpenMetrics form, without the family's name.
+std::map<std::string, double> Samples(const RedMetrics& metrics, const std::string& name) {
+  std::map<std::string, double> samples;
+  for (const MetricFamily& family : metrics.Collect()) {
+    if (family.name != name) {
+      continue;
+    }
+    for (const auto& sample : family.samples) {
+      std::string text = sample.suffix;
+      for (const auto& [label, value] : sample.labels) {
+        text += " " + label + "=" + value;
+      }
+      EXPECT_TRUE(samples.emplace(text, sample.value).second) << text << " is there twice";
+    }
+  }
+  return samples;
+}
+
+TEST(RedMetricsTest, CountsRequestsByTheirFacts) {
+  RedMetrics metrics;
+  Record failed = MakeRequest(/*is_client=*/true);
+  failed.flow.http->status = 0;
+  failed.flow.verdict = observe::Verdict::kError;
+  failed.flow.reason = observe::Reason::kUpstreamRefused;
+  metrics.Consume({MakeRequest(/*is_client=*/true), MakeRequest(/*is_client=*/true), failed});
+  const std::map<std::string, double> expected = {
+      {" direction=out source=crm/front destination=crm/back protocol=http1 verdict=allow "
+       "reason=none mtls=mtls code=2xx",
+       2},
+      {" direction=out source=crm/front destination=crm/back protocol=http1 verdict=error "
+       "reason=upstream-refused mtls=mtls code=none",
+       1}};
+  EXPECT_EQ(Samples(metrics, "weir_requests"), expected);
+  EXPECT_TRUE(Samples(metrics, "weir_connections").empty());
+}
+
+TEST(RedMetricsTest, CountsConnectionsAndTheirBytes) {
+  RedMetrics metrics;
+  Record record = MakeRequest(/*is_client=*/false);
+  record.flow.is_request = false;
+  record.flow.protocol = observe::Protocol::kOpaque;
+  record.flow.source.workload.reset();
+  record.flow.bytes_sent = 10;
+  record.flow.bytes_received = 20;
+  metrics.Consume({record, record});
+  const std::string labels =
+      " direction=in source=outside destination=crm/back protocol=opaque verdict=allow "
+      "reason=none mtls=mtls";
+  EXPECT_EQ(Samples(metrics, "weir_connections").at(labels), 2);
+  EXPECT_EQ(Samples(metrics, "weir_connection_sent_bytes").at(labels), 20);
+  EXPECT_EQ(Samples(metrics, "weir_connection_received_bytes").at(labels), 40);
+  EXPECT_TRUE(Samples(metrics, "weir_request_duration_seconds").empty());
+}
+
+TEST(RedMetricsTest, PutsDurationsIntoCumulativeBuckets) {
+  RedMetrics metrics;
+  for (const int milliseconds : {1, 3, 700, 60'000}) {
+    Record record = MakeRequest(/*is_client=*/true);
+    record.flow.timing.total = std::chrono::milliseconds(milliseconds);
+    metrics.Consume({record});
+  }
+  const auto samples = Samples(metrics, "weir_request_duration_seconds");
+  const std::string pair = " direction=out source=crm/front destination=crm/back";
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=0.001"), 1);  // a bound belongs to its bucket
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=0.0025"), 1);
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=0.005"), 2);
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=0.5"), 2);
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=1.0"), 3);
+  EXPECT_EQ(samples.at("_bucket" + pair + " le=+Inf"), 4);
+  EXPECT_EQ(samples.at("_count" + pair), 4);
+  EXPECT_DOUBLE_EQ(samples.at("_sum" + pair), 60.704);
+}
+
+TEST(RedMetricsTest, CountsUnderOtherBeyondTheLimitOfSeries) {
+  RedMetrics metrics(/*max_series=*/8);
+  for (int i = 0; i < 20; ++i) {
+    Record record = MakeRequest(/*is_client=*/true);
+    record.flow.destination.workload = test::MakeWorkload("back-" + std::to_string(i));
+    metrics.Consume({record, record});
+  }
+  const auto samples = Samples(metrics, "weir_requests");
+  EXPECT_EQ(samples.size(), 9U);
+  EXPECT_EQ(samples.at(" direction=out source=other destination=other protocol=other "
+                       "verdict=other reason=other mtls=other code=other"),
+            24);
+  EXPECT_EQ(Samples(metrics, "weir_request_duration_seconds")
+                .at("_count direction=out source=other destination=other"),
+            38);
+  EXPECT_EQ(Samples(metrics, "weir_metrics_overflow").at(""), 24 + 38);
+}
+
+}  // namespace
+}  // namespace weir::telemetry
