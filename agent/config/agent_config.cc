@@ -53,7 +53,7 @@ void ReadPath(Fields& fields, std::string_view name, std::string& path) {
 }
 
 void ReadNode(Fields& root, AgentConfig& config) {
-  if (auto name = root.String("nodeName")) {
+  if (auto name = root.String("node")) {
     config.node_name = std::move(*name);
   } else {
     std::array<char, 256> host{};
@@ -61,8 +61,8 @@ void ReadNode(Fields& root, AgentConfig& config) {
     config.node_name = host.data();
   }
   if (!IsName(config.node_name)) {
-    root.ErrorAt("nodeName", "the name \"" + config.node_name +
-                                 "\" must be lower-case letters, digits, '-', '.' and '_'");
+    root.ErrorAt("node", "the name \"" + config.node_name +
+                             "\" must be lower-case letters, digits, '-', '.' and '_'");
   }
   if (const Node* domain = root.Require("trustDomain")) {
     if (auto text = ReadString(*domain, "trustDomain", root.reader())) {

@@ -28,7 +28,7 @@ constexpr bool kRestart = true;
 constexpr bool kAtOnce = false;
 
 constexpr std::array kRules{
-    Rule<[](auto& c) -> auto& { return c.node_name; }>("nodeName", kRestart),
+    Rule<[](auto& c) -> auto& { return c.node_name; }>("node", kRestart),
     Rule<[](auto& c) -> auto& { return c.trust_domain; }>("trustDomain", kRestart),
     Rule<[](auto& c) -> auto& { return c.mesh_ranges; }>("meshRanges", kAtOnce),
     Rule<[](auto& c) -> auto& { return c.documents_directory; }>("documents", kAtOnce),

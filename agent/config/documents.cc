@@ -245,6 +245,10 @@ class SetReader {
       ReadBody(root, envelope, *rule);
     } else if (std::ranges::find(kNotActedOn, envelope.kind) != kNotActedOn.end()) {
       WarnNotActedOn(envelope, diagnostics_);
+      // Without `spec` (the older kinds on Universal) the body's fields are not known here.
+      if (root.Take("spec") != nullptr) {
+        root.Finish();
+      }
     } else {
       ReportUnknownKind(root, envelope);
     }

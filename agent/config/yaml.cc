@@ -12,6 +12,8 @@
 #include <sstream>
 #include <utility>
 
+#include "agent/base/utf8.h"
+
 namespace weir::config {
 namespace {
 
@@ -170,39 +172,14 @@ class TreeBuilder final : public YAML::EventHandler {
   bool failed_ = false;
 };
 
-// Bytes of the UTF-8 sequence at the front of `text` (RFC 3629), 0 if it is none.
-std::size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) {
-    return first == 0 ? 0 : 1;
-  }
-  const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < length) {
-    return 0;
-  }
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0U) != 0x80) {
-      return 0;
-    }
-  }
-  const unsigned char second = byte(1);
-  const bool overlong = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90);
-  const bool surrogate = first == 0xed && second > 0x9f;
-  const bool beyond = first == 0xf4 && second > 0x8f;
-  return overlong || surrogate || beyond ? 0 : length;
-}
-
-// The line of the first byte that is not UTF-8 text, 0 if all is.
+// The first line that is not UTF-8 text, 0 if all are.
 int FirstBadLine(std::string_view text) {
-  int line = 1;
-  while (!text.empty()) {
-    const std::size_t length = Utf8Length(text);
-    if (length == 0) {
-      return line;
+  for (int number = 1; !text.empty(); ++number) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    if (line.contains('\0') || !base::IsUtf8(line)) {
+      return number;
     }
-    line += text.front() == '\n' ? 1 : 0;
-    text.remove_prefix(length);
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
   }
   return 0;
 }
