@@ -21,7 +21,7 @@ constexpr std::uint32_t kParentEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | 
 }  // namespace
 
 base::Result<std::unique_ptr<DirectoryWatcher>> DirectoryWatcher::Create(
-    io::EventLoop& loop, std::function<void()> on_change) {
+    io::EventLoop& loop, NewFile new_file, std::function<void()> on_change) {
   base::UniqueFd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!inotify.valid()) {
     auto error = base::SystemError("create an inotify instance");
@@ -29,7 +29,7 @@ base::Result<std::unique_ptr<DirectoryWatcher>> DirectoryWatcher::Create(
         std::move(error.error()).WithRemedy("sysctl -w fs.inotify.max_user_instances=1024"));
   }
   std::unique_ptr<DirectoryWatcher> watcher(
-      new DirectoryWatcher(loop, std::move(inotify), std::move(on_change)));
+      new DirectoryWatcher(loop, std::move(inotify), new_file, std::move(on_change)));
   auto watch = loop.Add(watcher->inotify_.get(), EPOLLIN, *watcher);
   if (!watch) {
     return std::unexpected(watch.error());
@@ -38,10 +38,11 @@ base::Result<std::unique_ptr<DirectoryWatcher>> DirectoryWatcher::Create(
   return watcher;
 }
 
-DirectoryWatcher::DirectoryWatcher(io::EventLoop& loop, base::UniqueFd inotify,
+DirectoryWatcher::DirectoryWatcher(io::EventLoop& loop, base::UniqueFd inotify, NewFile new_file,
                                    std::function<void()> on_change)
     : loop_(loop),
       inotify_(std::move(inotify)),
+      new_file_(new_file),
       on_change_(std::move(on_change)),
       retry_(loop, [this] { Retry(); }) {}
 
@@ -86,6 +87,9 @@ bool DirectoryWatcher::Matters(int watch, std::uint32_t mask, const std::string&
   }
   if ((mask & IN_CREATE) == 0 || name.empty()) {
     return (mask & IN_IGNORED) == 0 || watch == directory_watch_;
+  }
+  if (new_file_ == NewFile::kAtOnce) {
+    return true;
   }
   // A new regular file is still being written; its IN_CLOSE_WRITE follows. A link is not.
   struct stat status{};

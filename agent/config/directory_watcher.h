@@ -16,8 +16,12 @@ namespace weir::config {
 // that something happened, not what: the owner looks. Control thread.
 class DirectoryWatcher final : public io::EventHandler {
  public:
+  // When a new regular file is a change: once its writer has closed it, or at once.
+  enum class NewFile : std::uint8_t { kWhenClosed, kAtOnce };
+
   // `loop` outlives the object. Fails when the user's inotify instances are used up.
   static base::Result<std::unique_ptr<DirectoryWatcher>> Create(io::EventLoop& loop,
+                                                                NewFile new_file,
                                                                 std::function<void()> on_change);
   ~DirectoryWatcher() = default;
 
@@ -29,7 +33,8 @@ class DirectoryWatcher final : public io::EventHandler {
   void OnEvents(std::uint32_t events) noexcept override;
 
  private:
-  DirectoryWatcher(io::EventLoop& loop, base::UniqueFd inotify, std::function<void()> on_change);
+  DirectoryWatcher(io::EventLoop& loop, base::UniqueFd inotify, NewFile new_file,
+                   std::function<void()> on_change);
   // Puts the watches where `path_` leads now; true if that is another directory than before.
   bool Rearm();
   void Retry();
@@ -37,6 +42,7 @@ class DirectoryWatcher final : public io::EventHandler {
 
   io::EventLoop& loop_;
   base::UniqueFd inotify_;
+  NewFile new_file_;
   std::function<void()> on_change_;
   io::Timer retry_;
   io::Watch watch_;

@@ -26,7 +26,9 @@ namespace {
 
 constexpr std::chrono::seconds kLookInterval{1};
 // `ip netns add` makes the file first and mounts the namespace on it a moment later.
+// No event tells of the mount, so a few looks follow closely on each change.
 constexpr std::chrono::milliseconds kMountWait{20};
+constexpr int kMountLooks = 5;
 constexpr std::size_t kMaxSlices = 20000;  // visited in one look for units
 constexpr std::size_t kMaxMountinfoBytes = 4U << 20U;
 
@@ -119,7 +121,10 @@ class Discovery final : public WorkloadDiscovery {
       : options_(std::move(options)), tick_(loop, [this] { Look(); }) {}
 
   base::Result<void> Watch(io::EventLoop& loop) {
-    auto watcher = DirectoryWatcher::Create(loop, [this] { tick_.Arm(kMountWait); });
+    auto watcher = DirectoryWatcher::Create(loop, DirectoryWatcher::NewFile::kAtOnce, [this] {
+      soon_looks_ = kMountLooks;
+      tick_.Arm(kMountWait);
+    });
     if (!watcher) {
       return std::unexpected(watcher.error());
     }
@@ -143,7 +148,8 @@ class Discovery final : public WorkloadDiscovery {
 
  private:
   void Look() {
-    tick_.Arm(kLookInterval);
+    tick_.Arm(soon_looks_ > 0 ? base::Nanoseconds(kMountWait) : base::Nanoseconds(kLookInterval));
+    soon_looks_ = std::max(0, soon_looks_ - 1);
     const std::map<std::string, Appeared> found = FindAll();
     const std::map<std::string, Appeared> before = std::exchange(present_, found);
     for (const auto& [name, one] : before) {
@@ -219,6 +225,7 @@ class Discovery final : public WorkloadDiscovery {
   Options options_;
   std::vector<WorkloadConfig> wanted_;
   std::map<std::string, Appeared> present_;  // by display name
+  int soon_looks_ = 0;
   io::Timer tick_;
   std::unique_ptr<DirectoryWatcher> watcher_;
 };

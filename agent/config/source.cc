@@ -38,7 +38,8 @@ class DirectorySource final : public ConfigSource {
         gather_(loop, [this] { Reload(); }) {}
 
   base::Result<void> Watch() {
-    auto watcher = DirectoryWatcher::Create(loop_, [this] { Schedule(); });
+    auto watcher = DirectoryWatcher::Create(loop_, DirectoryWatcher::NewFile::kWhenClosed,
+                                            [this] { Schedule(); });
     if (!watcher) {
       return std::unexpected(watcher.error());
     }

@@ -1,0 +1,3 @@
+weir_fuzz(config_fuzz
+  SOURCES config_fuzz.cc
+  LIBRARIES weir_config)
