@@ -232,7 +232,7 @@ RatioSampler::RatioSampler(double ratio) {
   }
   const int leading = static_cast<int>(std::floor(-std::log2(kept) / 4));
   const int digits = std::min(kPrecisionDigits + leading, kAllDigits);
-  const double unit = std::ldexp(1.0, kRandomBits - 4 * digits);
+  const double unit = std::ldexp(1.0, static_cast<int>(kRandomBits) - 4 * digits);
   // From the kept part: 1 - ratio would lose the digits of small ratios.
   const auto kept_units =
       static_cast<std::uint64_t>(std::llround(kept * static_cast<double>(kRandomRange) / unit));

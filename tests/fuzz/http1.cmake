@@ -1,0 +1,4 @@
+weir_fuzz(http1_request_fuzz SOURCES http1_request_fuzz.cc LIBRARIES weir_http)
+weir_fuzz(http1_response_fuzz SOURCES http1_response_fuzz.cc LIBRARIES weir_http)
+weir_fuzz(http1_relay_fuzz SOURCES http1_relay_fuzz.cc LIBRARIES weir_proxy)
+weir_fuzz(trace_context_fuzz SOURCES trace_context_fuzz.cc LIBRARIES weir_http)
