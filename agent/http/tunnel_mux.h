@@ -197,6 +197,8 @@ class TunnelMux {
   // Ids run out far ahead: open new streams on another tunnel.
   [[nodiscard]] bool should_retire() const { return next_stream_id_ > kRetireStreamId; }
   [[nodiscard]] std::size_t stream_count() const { return streams_.size(); }
+  // Whether streams wait for room in the output and for nothing else.
+  [[nodiscard]] bool room_wanted() const { return send_window_ > 0 && !queue_.empty(); }
   // Whether streams wait for the tunnel's credit (not for their own, nor for the output).
   [[nodiscard]] bool window_bound() const { return send_window_ <= 0 && !queue_.empty(); }
   [[nodiscard]] std::size_t memory_bytes() const;

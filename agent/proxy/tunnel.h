@@ -17,6 +17,7 @@
 #include "agent/io/event_loop.h"
 #include "agent/model/snapshot.h"
 #include "agent/observe/record.h"
+#include "agent/proxy/stats.h"
 #include "agent/tls/engine.h"
 
 // Tunnels between agents: one TLS connection that carries many CONNECT streams
@@ -24,7 +25,7 @@
 namespace weir::proxy {
 
 class TunnelConnection;
-class TunnelStream;
+class TunnelPool;
 
 // How long each step of a tunnel may take, and what it may buffer.
 struct TunnelLimits {
@@ -39,25 +40,31 @@ struct TunnelLimits {
   static TunnelLimits From(const model::Limits& limits);
 };
 
-// What all tunnels of a worker count. Summed over workers by whoever reads them.
+// What all tunnels of a worker count; read from any thread.
 struct TunnelCounters {
-  std::uint64_t connected = 0;  // tunnels that this side opened, up to an admitted peer
-  std::uint64_t accepted = 0;   // and those that the peer opened
-  std::uint64_t streams_opened = 0;
-  std::uint64_t streams_accepted = 0;
-  std::uint64_t streams_refused = 0;  // either side's CONNECT answered other than 2xx
-  std::uint64_t bytes_received = 0;   // ciphertext
-  std::uint64_t bytes_sent = 0;
-  std::array<std::uint64_t, observe::kReasonCount> closed{};            // tunnels, by reason
-  std::array<std::uint64_t, http::kTunnelViolationCount> violations{};  // by the peer
+  Counter connected;  // tunnels that this side opened, up to an admitted peer
+  Counter accepted;   // and those that the peer opened
+  Counter streams_opened;
+  Counter streams_accepted;
+  Counter streams_refused;  // either side's CONNECT answered other than 2xx
+  Counter bytes_received;   // ciphertext
+  Counter bytes_sent;
+  std::array<Counter, observe::kReasonCount> closed;            // tunnels, by reason
+  std::array<Counter, http::kTunnelViolationCount> violations;  // by the peer
 };
 
-// What the tunnels of one worker share. Outlives them.
+// TunnelContext is what the tunnels of one worker share. Outlives them.
 struct TunnelContext {
   io::EventLoop& loop;
   http::WindowBudget& budget;
   TunnelCounters& counters;
-  TunnelLimits limits;
+  TunnelLimits limits;  // of tunnels made from now on
+
+  // The tunnels' own: which of them are to send at the end of this turn, what one has just
+  // read, and its plaintext. The buffers are empty between two reads.
+  std::vector<TunnelConnection*> to_flush{};
+  std::vector<std::uint8_t> received{};
+  io::ByteBuffer decrypted{};
 };
 
 // TunnelStreamHandler is the session's ear on its stream. No call comes after Reset(),
@@ -136,21 +143,29 @@ class TunnelStream final : private http::TunnelStreamHandler {
   void OnEnd() noexcept override;
   void OnReset(const http::TunnelStreamReset& reset) noexcept override;
   void OnWritable() noexcept override;
-  // Before there was a stream.
-  void Fail(observe::Reason reason, std::string_view detail);
+  // Tells the handler that there will be no stream.
+  void Fail(observe::Reason reason, std::uint16_t status, std::string_view detail);
   void Detach();
 
-  proxy::TunnelStreamHandler* handler_;
+  TunnelStream() = default;  // accepting side: the handler follows
+
+  proxy::TunnelStreamHandler* handler_ = nullptr;
   TunnelConnection* connection_ = nullptr;
-  std::unique_ptr<Request> waiting_;  // until the tunnel is up; null afterwards
+  TunnelStream* next_ = nullptr;  // in the list of the connection's streams
+  TunnelStream* previous_ = nullptr;
+  TunnelPool* refused_by_ = nullptr;  // which will say so at the end of the turn
+  std::unique_ptr<Request> request_;  // while it could still be sent on another tunnel
   http::TunnelStreamId id_ = 0;
+  std::uint32_t waiting_index_ = 0;  // in the tunnel's list of streams that wait for it
+  std::uint8_t attempts_ = 0;
+  bool opening_side_ = false;
   bool accepted_ = false;
-  bool ended_by_peer_ = false;
-  bool ended_by_us_ = false;
+  bool end_wanted_ = false;  // EndWrite came while waiting
 };
 
-// TunnelOwner decides about tunnels and owns them. Called from within the connection: it
-// must not destroy it there, but at the end of the turn.
+// TunnelOwner decides about tunnels and owns them. Called from within the connection (a
+// failure even from within Connect and Accept): it must not destroy it there, but at the
+// end of the turn.
 class TunnelOwner {
  public:
   TunnelOwner() = default;
@@ -162,6 +177,13 @@ class TunnelOwner {
   // answers now or later; dropping it resets the stream. `request` dies with the call.
   virtual void OnTunnelStream(TunnelConnection& connection, std::unique_ptr<TunnelStream> stream,
                               const http::TunnelRequest& request) noexcept = 0;
+  // Opening side: `stream` could not be served here, and the peer has seen nothing of it
+  // (draining, refused). True if the callee has put it elsewhere.
+  virtual bool OnStreamUnserved(TunnelConnection& connection, TunnelStream& stream) noexcept {
+    (void)connection;
+    (void)stream;
+    return false;
+  }
   // The tunnel is closed (kNone: in good order); its streams have been told. The last call.
   virtual void OnTunnelClosed(TunnelConnection& connection, observe::Reason reason,
                               std::string_view detail) noexcept = 0;
@@ -184,11 +206,11 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
                                                   io::Bytes received, TunnelOwner& owner);
   TunnelConnection(const TunnelConnection&) = delete;
   TunnelConnection& operator=(const TunnelConnection&) = delete;
-  ~TunnelConnection();
+  ~TunnelConnection();  // streams still there are told kDraining; the owner is not
 
-  // Puts `stream` on this tunnel, at once or when the tunnel is up. False if it is full,
-  // draining or closed; the stream then still waits and `stream.waiting()` is untouched.
-  bool Open(TunnelStream& stream, TunnelStream::Request request);
+  // Puts `stream`, which has its request, on this tunnel: at once, or when the tunnel is up
+  // or the peer allows another one. False if it is closed or draining.
+  bool Open(TunnelStream& stream);
 
   // Takes no new streams, tells the peer so, and closes when the last stream has ended.
   void Drain();
@@ -198,24 +220,40 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
 
   [[nodiscard]] bool up() const { return phase_ == Phase::kUp; }
   [[nodiscard]] bool closed() const { return phase_ == Phase::kClosed; }
-  // Whether another stream can be put on it now.
+  // Whether Open would take a stream.
+  [[nodiscard]] bool usable() const;
+  // Whether a stream put on it would go out at once.
   [[nodiscard]] bool CanOpen() const;
-  // Whether its connection window or its socket has been what held streams back lately.
+  // Whether streams wait for its credit just now.
   [[nodiscard]] bool window_bound() const;
   [[nodiscard]] std::size_t stream_count() const;
+  [[nodiscard]] std::size_t waiting_count() const { return waiting_count_; }
   // The verified peer; empty before it is up.
-  [[nodiscard]] const tls::PeerInfo& peer() const;
-  [[nodiscard]] std::uint16_t tls_version() const;
-  [[nodiscard]] std::string_view alpn() const;
+  [[nodiscard]] const tls::PeerInfo& peer() const { return engine_->peer(); }
+  [[nodiscard]] std::uint16_t tls_version() const { return engine_->version(); }
+  [[nodiscard]] std::string_view alpn() const { return engine_->alpn(); }
   [[nodiscard]] const std::shared_ptr<const tls::WorkloadTls>& workload() const {
     return workload_;
   }
+  // -1 once closed.
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
   friend class TunnelStream;
+  // kConnecting -> kHandshaking -> kUp -> kClosed; any of them goes to kClosed on failure.
   enum class Phase : std::uint8_t { kConnecting, kHandshaking, kUp, kClosed };
-  class Output;  // http::ByteSink over plaintext_
+
+  // Frames go to plaintext_; a full buffer is what stops writers.
+  class Output final : public http::TunnelOutput {
+   public:
+    explicit Output(TunnelConnection& connection) : connection_(connection) {}
+    [[nodiscard]] std::span<std::uint8_t> Prepare(std::size_t least) override;
+    void Commit(std::size_t count) override;
+    [[nodiscard]] std::size_t Room() const override;
+
+   private:
+    TunnelConnection& connection_;
+  };
 
   TunnelConnection(TunnelContext& context, base::UniqueFd fd,
                    std::shared_ptr<const tls::WorkloadTls> workload, TunnelOwner& owner);
@@ -226,38 +264,58 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   void OnGoAway(const http::TunnelGoAway& goaway) noexcept override;
   void OnConnectionError(http::H2Error code, http::TunnelViolation violation) noexcept override;
 
-  void Watch();
+  // Waits for the socket; a failure closes.
+  void Begin(Phase phase, std::uint32_t events);
   void OnConnected();
   void Read();
   void TakeCiphertext(io::Bytes bytes);
   void OnHandshakeDone();
+  void OnTlsEnd();
+  // Opens streams that wait, as far as the peer's limit goes.
   void OpenWaiting();
+  bool OpenNow(TunnelStream& stream);
+  void Delist(TunnelStream& stream);
+  // Gives up those that wait: to the owner, or else they are refused.
+  void ReleaseWaiting(observe::Reason reason, std::string_view detail);
+  void Attach(TunnelStream& stream);
+  void DetachAll();
+  // What a stream is told: why the tunnel was closed, if that was what ended it.
+  [[nodiscard]] observe::Reason ReasonFor(observe::Reason reason) const;
   void ScheduleFlush();
+  static void FlushAll(TunnelContext& context);
   void Flush();
-  void SendCiphertext();
+  void SealAndSend();
+  void UpdateWatch();
   void OnTimer();
-  void ArmTimer();
-  void TrimBuffers();
+  // The time until the next thing that OnTimer looks after.
+  [[nodiscard]] base::Nanoseconds NextCheck() const;
+  [[nodiscard]] base::Nanoseconds IdleTimeout() const;
+  [[nodiscard]] bool is_client() const { return mux_config_.role == http::TunnelRole::kClient; }
 
   TunnelContext& context_;
   TunnelOwner& owner_;
+  TunnelLimits limits_;
+  http::TunnelMuxConfig mux_config_;
   std::shared_ptr<const tls::WorkloadTls> workload_;
   base::UniqueFd fd_;
   std::unique_ptr<tls::Engine> engine_;
-  std::unique_ptr<Output> output_;
-  std::unique_ptr<http::TunnelMux> mux_;
-  io::ByteBuffer plaintext_;   // frames of this turn
-  io::ByteBuffer ciphertext_;  // sealed, not yet sent
-  std::vector<TunnelStream*> waiting_;
+  Output output_;
+  std::unique_ptr<http::TunnelMux> mux_;  // from kUp on
+  io::ByteBuffer plaintext_;              // frames of this turn
+  io::ByteBuffer ciphertext_;             // sealed, not yet sent
+  std::vector<TunnelStream*> waiting_;    // null: has gone
+  std::size_t waiting_count_ = 0;
+  TunnelStream* streams_ = nullptr;  // all that point here
   io::Timer timer_;
   io::Watch watch_;
-  std::shared_ptr<TunnelConnection*> self_;  // for work deferred to the end of the turn
   base::MonotonicTime phase_began_{};
   base::MonotonicTime last_received_{};
+  base::MonotonicTime last_stream_{};  // when a stream was last there
   Phase phase_ = Phase::kConnecting;
+  observe::Reason close_reason_ = observe::Reason::kNone;
   bool flush_scheduled_ = false;
+  bool slot_offered_ = false;
   bool draining_ = false;
-  bool close_after_flush_ = false;
 };
 
 }  // namespace weir::proxy

@@ -44,11 +44,7 @@ class TunnelPool final : private TunnelOwner {
   static constexpr std::size_t kMaxTunnelsPerKey = 4;
 
   TunnelPool(TunnelContext& context, seam::SocketFactory& sockets, TunnelEnvironment& environment,
-             std::uint32_t worker_index)
-      : context_(context),
-        sockets_(sockets),
-        environment_(environment),
-        worker_index_(worker_index) {}
+             std::uint32_t worker_index);
   TunnelPool(const TunnelPool&) = delete;
   TunnelPool& operator=(const TunnelPool&) = delete;
   ~TunnelPool();
@@ -66,18 +62,45 @@ class TunnelPool final : private TunnelOwner {
   [[nodiscard]] std::size_t size() const;
 
  private:
-  struct Entry;
+  friend class TunnelStream;
+  using Tunnels = std::vector<std::unique_ptr<TunnelConnection>>;
+  struct Refusal {
+    TunnelStream* stream;  // null: has gone
+    observe::Reason reason;
+    std::string detail;
+  };
+
   observe::Reason OnTunnelUp(TunnelConnection& connection) noexcept override;
   void OnTunnelStream(TunnelConnection& connection, std::unique_ptr<TunnelStream> stream,
                       const http::TunnelRequest& request) noexcept override;
+  bool OnStreamUnserved(TunnelConnection& connection, TunnelStream& stream) noexcept override;
   void OnTunnelClosed(TunnelConnection& connection, observe::Reason reason,
                       std::string_view detail) noexcept override;
+
+  // Puts the stream on a tunnel, or refuses it at the end of the turn.
+  void Place(const TunnelKey& key, TunnelStream& stream);
+  // The tunnel to use, null if a new one is due.
+  TunnelConnection* Choose(const TunnelKey& key);
+  // Drains tunnels that may not be used any more: renewed SVID, other peer, ids used up.
+  void Retire(const TunnelKey& key, const tls::WorkloadTls& current);
+  void RefuseLater(TunnelStream& stream, observe::Reason reason, std::string detail);
+  void Withdraw(TunnelStream& stream);
+  // At the end of the turn: tells refused streams, destroys closed tunnels.
+  void ScheduleCollect();
+  void Collect();
+  template <typename Predicate>
+  [[nodiscard]] std::vector<TunnelConnection*> Select(Predicate wanted) const;
 
   TunnelContext& context_;
   seam::SocketFactory& sockets_;
   TunnelEnvironment& environment_;
   std::uint32_t worker_index_;
-  std::map<TunnelKey, std::vector<std::unique_ptr<TunnelConnection>>> tunnels_;
+  std::map<TunnelKey, Tunnels> tunnels_;
+  std::map<const TunnelConnection*, TunnelKey> keys_;
+  std::vector<std::unique_ptr<TunnelConnection>> closed_;  // until the end of the turn
+  std::vector<Refusal> refusals_;
+  std::shared_ptr<TunnelPool*> self_;  // null inside once destroyed; for deferred work
+  bool collect_scheduled_ = false;
 };
 
 }  // namespace weir::proxy
