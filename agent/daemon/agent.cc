@@ -1,0 +1,255 @@
+#include "agent/daemon/agent.h"
+
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <utility>
+
+#include "agent/base/log.h"
+#include "agent/daemon/exit_status.h"
+#include "agent/daemon/notify.h"
+
+namespace weir::daemon {
+namespace {
+constexpr auto kTickInterval = std::chrono::seconds(1);
+constexpr auto kStopPoll = std::chrono::milliseconds(20);
+constexpr auto kDrainGrace = std::chrono::seconds(5);
+constexpr auto kExportFlush = std::chrono::seconds(3);
+}  // namespace
+
+Agent::~Agent() {
+  // The API first: its providers look at everything else.
+  admin_.reset();
+  enroller_.reset();
+  if (datapath_ != nullptr) {
+    datapath_->Stop();
+  }
+  if (workers_ != nullptr) {
+    workers_->Stop();
+  }
+  if (pipeline_ != nullptr) {
+    pipeline_->Stop();
+  }
+  if (exporter_ != nullptr) {
+    exporter_->Stop(kExportFlush);
+  }
+}
+
+int Agent::Run() {
+  loop_->Run();
+  return kExitDone;
+}
+
+void Agent::OnEvents(std::uint32_t /*events*/) noexcept {
+  signalfd_siginfo info{};
+  while (::read(signal_fd_.get(), &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo == SIGHUP) {
+      Reload();
+    } else if (stopping_) {
+      loop_->Stop();
+    } else {
+      BeginStop();
+    }
+  }
+}
+
+std::set<std::string> Agent::PresentNames() const {
+  std::set<std::string> names;
+  for (const auto& where : discovery_->Present()) {
+    names.insert(where.workload);
+  }
+  return names;
+}
+
+void Agent::OnPresenceChanged() {
+  // While discovery and source are being made there is nobody to tell yet; and a burst of
+  // changes is one change.
+  if (source_ == nullptr || source_->current() == nullptr || presence_due_) {
+    return;
+  }
+  presence_due_ = true;
+  loop_->AtEndOfTurn([this] {
+    presence_due_ = false;
+    source_->SetPresent(PresentNames());
+  });
+}
+
+void Agent::OnPublished(const config::BuildResult& result) {
+  if (enroller_ == nullptr) {
+    return;  // the first publication is taken once the data path stands
+  }
+  if (!result.extra_bundles.empty()) {
+    Warn("MeshTrust: bundles of other trust domains are not used yet; only " +
+         agent_.ca.root_bundle + " is trusted");
+  }
+  enroller_->Install(result.snapshot, discovery_->Present());
+  SetTraceBackend(result);
+  spdlog::info("config revision={} workloads={} local={} warnings={}", result.snapshot->revision(),
+               result.snapshot->workloads().size(), result.snapshot->locals().size(),
+               result.diagnostics.Warnings().size());
+  for (const auto& [name, why] : enroller_->problems()) {
+    Warn(fmt::format("workload={} enrolled=no error=\"{}\"", name, why));
+  }
+  PublishFacts();
+}
+
+void Agent::OnRejected(const config::Rejection& rejection) {
+  Warn(fmt::format("config=refused errors={} first=\"{}\"; revision {} stays in force",
+                   rejection.errors.size(),
+                   rejection.errors.empty() ? "" : rejection.errors.front().ToString(),
+                   source_->status().revision));
+  PublishFacts();
+}
+
+void Agent::SetTraceBackend(const config::BuildResult& result) {
+  if (result.trace_backend && result.trace_backend->protocol == config::OtlpProtocol::kHttp) {
+    auto endpoint = telemetry::OtlpEndpointOfTracesUrl(result.trace_backend->url);
+    if (endpoint) {
+      exporter_->SetEndpoint(std::move(*endpoint));
+      return;
+    }
+    Warn("trace backend: " + endpoint.error().ToString());
+  } else if (result.trace_backend) {
+    Warn("trace backend " + result.trace_backend->url +
+         ": OTLP over gRPC is not spoken yet, set protocol: http; spans stay in memory");
+  }
+  auto endpoint = telemetry::OtlpEndpointOfEnvironment(
+      [](const char* name) { return std::getenv(name); });  // NOLINT(concurrency-mt-unsafe)
+  if (!endpoint) {
+    Warn(endpoint.error().ToString());
+    return;
+  }
+  exporter_->SetEndpoint(std::move(*endpoint));
+}
+
+void Agent::Tick() {
+  tick_.Arm(kTickInterval);
+  if (stopping_) {
+    return;
+  }
+  const auto gone = datapath_->Sweep();
+  enroller_->Drop(gone);
+  enroller_->Reconcile();
+  ProbeNext();
+  const auto counters = pipeline_->counters();
+  if (counters.records.dropped > lost_flows_) {
+    flows_.NoteLost(counters.records.dropped - lost_flows_);
+    lost_flows_ = counters.records.dropped;
+  }
+  PublishFacts();
+  if (WatchdogInterval()) {
+    NotifySystemd("WATCHDOG=1");
+  }
+}
+
+// One workload a tick, newly enrolled ones first: a probe that hangs takes a second.
+void Agent::ProbeNext() {
+  const auto enrolled = enroller_->enrolled();
+  if (enrolled.empty()) {
+    return;
+  }
+  std::erase_if(probed_at_, [&](const auto& entry) {
+    return std::ranges::find(enrolled, entry.first) == enrolled.end();
+  });
+  bool probed = false;
+  for (const model::LocalId id : enrolled) {
+    if (!probed_at_.contains(id)) {
+      Probe(id);
+      probed = true;
+    }
+  }
+  if (!probed) {
+    Probe(enrolled[next_probe_++ % enrolled.size()]);
+  }
+}
+
+void Agent::Probe(model::LocalId id) {
+  const auto result = datapath_->Probe(id);
+  probed_at_[id] = base::SystemClock().WallNow();
+  if (!result || !result->ok) {
+    Warn(fmt::format("workload={} self-probe=failed detail=\"{}\"", static_cast<std::uint32_t>(id),
+                     result ? result->detail : result.error().ToString()));
+  }
+}
+
+void Agent::PublishFacts() {
+  facts_.agent = agent_;
+  facts_.source = source_->status();
+  const config::BuildResult* current = source_->current();
+  facts_.snapshot = current != nullptr ? current->snapshot : nullptr;
+  facts_.present = discovery_->Present();
+  facts_.enrolments = datapath_->Status();
+  facts_.hooks = datapath_->Hooks();
+  facts_.kernel_counters = datapath_->Counters();
+  facts_.preexisting = datapath_->Preexisting();
+  facts_.svids = identities_->Status();
+  facts_.problems = enroller_->problems();
+  facts_.probed_at = probed_at_;
+  board_.Publish(facts_);
+}
+
+void Agent::Warn(const std::string& text) {
+  spdlog::warn("{}", text);
+  facts_.last_problem = text;
+  facts_.last_problem_at = base::SystemClock().WallNow();
+}
+
+// SIGHUP: agent.yaml and the certificate authority's files, whole or not at all.
+void Agent::Reload() {
+  config::Diagnostics findings;
+  auto next = config::LoadAgentConfig(config_path_, findings);
+  if (!findings.ok()) {
+    Warn(fmt::format("{}=refused errors={} first=\"{}\"; what was read before stays in force",
+                     config_path_, findings.error_count(), findings.Errors().front().ToString()));
+    return;
+  }
+  for (const auto& change : config::Diff(agent_, next)) {
+    if (change.needs_restart) {
+      Warn(fmt::format("{}: {} changed, which needs a restart of the agent", config_path_,
+                       change.field));
+    } else {
+      spdlog::info("{}: {} changed", config_path_, change.field);
+    }
+  }
+  auto applicable = config::Applicable(agent_, next);
+  if (auto done = source_->SetAgentConfig(applicable); !done) {
+    Warn(config_path_ + "=refused: " + done.error().ToString());
+    return;
+  }
+  agent_ = std::move(applicable);
+  (void)base::SetLogLevel(agent_.log_level);  // validated with the file
+  discovery_->SetWorkloads(agent_.workloads);
+  if (auto done = identities_->Reload(); !done) {
+    Warn("certificate authority: " + done.error().ToString() + "; the one before stays in use");
+  }
+  PublishFacts();
+}
+
+// No new connection is intercepted for open workloads, closed ones are refused by the
+// pinned hooks; what is being served gets a grace time.
+void Agent::BeginStop() {
+  stopping_ = true;
+  facts_.state = "draining";
+  NotifySystemd("STOPPING=1");
+  PublishFacts();
+  spdlog::info("stopping: draining {} sessions for at most {} s", workers_->open_sessions(),
+               std::chrono::seconds(kDrainGrace).count());
+  workers_->Drain(kDrainGrace);
+  stop_deadline_ = loop_->now() + kDrainGrace + std::chrono::milliseconds(500);
+  stop_poll_.Arm(kStopPoll);
+}
+
+void Agent::EndStop() {
+  if (workers_->drained() || loop_->now() >= stop_deadline_) {
+    loop_->Stop();
+    return;
+  }
+  stop_poll_.Arm(kStopPoll);
+}
+
+}  // namespace weir::daemon

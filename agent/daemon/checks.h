@@ -1,0 +1,28 @@
+#pragma once
+
+#include "agent/daemon/facts.h"
+#include "agent/export/otlp_exporter.h"
+#include "agent/export/pipeline.h"
+
+namespace weir::v1 {
+class CheckReport;
+class CheckResult;
+}  // namespace weir::v1
+
+namespace weir::daemon {
+
+// What the checks of a running agent look at, besides the control thread's facts.
+struct CheckInput {
+  std::shared_ptr<const ControlFacts> facts;
+  datapath::Options datapath;
+  telemetry::OtlpStatus otlp;
+  telemetry::PipelineCounters pipeline;
+};
+
+void FillCheck(const datapath::CheckResult& from, v1::CheckResult& to);
+
+// Runs the checks WK101-WK109, WK201-WK208, WK301-WK304, WK401-WK405, WK501 and WK701 on
+// this node. Reads files and the facts; changes nothing. Any thread but a worker.
+v1::CheckReport RunChecks(const CheckInput& input);
+
+}  // namespace weir::daemon

@@ -1,0 +1,269 @@
+#include "agent/daemon/status.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "agent/daemon/timestamp.h"
+#include "weir/v1/admin.pb.h"
+
+namespace weir::daemon {
+namespace {
+
+void FillFeatures(const ControlFacts& facts, v1::Status& status) {
+  for (const auto& feature : facts.features) {
+    auto& to = *status.add_features();
+    to.set_name(feature.name);
+    to.set_needed_by(feature.needed_by);
+    to.set_available(feature.available);
+    to.set_fallback(feature.fallback);
+    to.set_detail(feature.detail);
+  }
+}
+
+void FillCertificate(const ControlFacts& facts, model::LocalId id, v1::WorkloadStatus& to) {
+  const auto svid = std::ranges::find(facts.svids, id, &identity::SvidStatus::id);
+  if (svid == facts.svids.end()) {
+    return;
+  }
+  auto& certificate = *to.mutable_certificate();
+  certificate.set_identity(svid->spiffe_id);
+  certificate.set_serial(svid->serial);
+  certificate.set_last_error(svid->last_error);
+  if (svid->not_after > 0) {
+    *certificate.mutable_not_before() = ToTimestamp(svid->not_before);
+    *certificate.mutable_not_after() = ToTimestamp(svid->not_after);
+    *certificate.mutable_next_renewal() = ToTimestamp(svid->next_renewal);
+  }
+}
+
+void FillProbe(const ControlFacts& facts, const datapath::EnrolmentStatus& enrolment,
+               v1::WorkloadStatus& to) {
+  auto& probe = *to.mutable_probe();
+  const auto when = facts.probed_at.find(enrolment.id);
+  if (when == facts.probed_at.end()) {
+    probe.set_outcome("unknown");
+    probe.set_detail("not probed yet");
+    return;
+  }
+  probe.set_outcome(enrolment.last_probe.ok ? "ok" : "fail");
+  probe.set_detail(enrolment.last_probe.detail);
+  *probe.mutable_time() = ToTimestamp(when->second);
+}
+
+void FillWorkload(const ControlFacts& facts, const model::LocalWorkload& local,
+                  v1::WorkloadStatus& to) {
+  const model::Workload& workload = *local.workload;
+  to.set_name(workload.name);
+  to.set_namespace_(workload.ns);
+  to.set_local_id(static_cast<std::uint32_t>(local.id));
+  to.set_identity(workload.identity.uri());
+  to.set_mode(local.tls_mode == model::TlsMode::kStrict ? "strict" : "permissive");
+  to.set_on_agent_down(local.on_agent_down == model::OnAgentDown::kClosed ? "closed" : "open");
+  for (const auto& address : workload.addresses) {
+    to.add_addresses(address.ToString());
+  }
+  for (const auto& configured : facts.agent.workloads) {
+    if (configured.display_name() == workload.display_name()) {
+      to.set_kind(configured.match_kind == config::MatchKind::kNetns ? "netns" : "cgroup");
+      to.set_match(std::string(config::ToString(configured.match_kind)) + " " + configured.match);
+    }
+  }
+  const auto problem = facts.problems.find(workload.display_name());
+  if (problem != facts.problems.end()) {
+    to.set_problem(problem->second);
+  }
+  FillCertificate(facts, local.id, to);
+  const auto enrolment =
+      std::ranges::find(facts.enrolments, local.id, &datapath::EnrolmentStatus::id);
+  if (enrolment != facts.enrolments.end()) {
+    to.set_netns_cookie(enrolment->netns_cookie);
+    to.set_cgroup_id(enrolment->cgroup_id);
+    to.set_listeners(enrolment->listeners_expected);
+    to.set_listeners_alive(enrolment->listeners_alive);
+    to.set_hooks_effective(enrolment->lookup_link_alive &&
+                           std::ranges::all_of(facts.hooks, &datapath::HookStatus::attached));
+    FillProbe(facts, *enrolment, to);
+  }
+}
+
+void FillQueues(const StatusInput& input, v1::Status& status) {
+  auto& flows = *status.add_queues();
+  flows.set_name("flows");
+  flows.set_generated(input.pipeline.records.generated);
+  flows.set_exported(input.pipeline.records.delivered);
+  flows.set_dropped(input.pipeline.records.dropped);
+  flows.set_queued(input.pipeline.records.queued);
+  flows.set_queued_bytes(input.pipeline.queued_bytes);
+  flows.set_limit_bytes(input.pipeline.queue_limit_bytes);
+  auto& spans = *status.add_queues();
+  spans.set_name("spans");
+  spans.set_generated(input.spans.generated);
+  spans.set_exported(input.spans.exported + input.spans.kept);
+  spans.set_dropped(input.spans.dropped);
+  spans.set_queued(input.spans.queued);
+  spans.set_queued_bytes(input.otlp.queue_bytes);
+  spans.set_limit_bytes(input.otlp.queue_limit_bytes);
+}
+
+void FillConfig(const ControlFacts& facts, v1::Status& status) {
+  auto& config = *status.mutable_config();
+  config.set_revision(facts.source.revision);
+  *config.mutable_loaded_at() = ToTimestamp(facts.source.loaded_at);
+  config.set_rejections(facts.source.rejection_count);
+  for (const auto& warning : facts.source.warnings) {
+    config.add_warnings(warning.ToString());
+  }
+  if (facts.source.last_rejection) {
+    auto& rejection = *config.mutable_last_rejection();
+    *rejection.mutable_time() = ToTimestamp(facts.source.last_rejection->when);
+    for (const auto& error : facts.source.last_rejection->errors) {
+      rejection.add_errors(error.ToString());
+    }
+  }
+}
+
+void FillExporter(const StatusInput& input, v1::Status& status) {
+  auto& exporter = *status.mutable_exporter();
+  const auto& otlp = input.otlp;
+  exporter.set_kind(otlp.enabled ? "otlp" : "memory");
+  exporter.set_endpoint(otlp.url);
+  exporter.set_state(!otlp.enabled || otlp.requests + otlp.failures == 0 ? "idle"
+                     : otlp.is_accepting                                 ? "ok"
+                                                                         : "failing");
+  if (otlp.last_success) {
+    *exporter.mutable_last_success() = ToTimestamp(*otlp.last_success);
+  }
+  if (otlp.last_failure) {
+    *exporter.mutable_last_failure() = ToTimestamp(*otlp.last_failure);
+  }
+  exporter.set_last_error(otlp.last_error);
+}
+
+// What ended other than well, by reason, from the workers' and the kernel's counters.
+void FillDrops(const StatusInput& input, v1::Status& status) {
+  const auto add = [&](const std::string& name, const std::string& reason, double value) {
+    if (value > 0) {
+      auto& drop = *status.add_drops();
+      drop.set_name(name);
+      drop.set_reason(reason);
+      drop.set_value(static_cast<std::uint64_t>(value));
+    }
+  };
+  for (const auto& family : input.worker_metrics) {
+    for (const auto& sample : family.samples) {
+      const auto reason =
+          std::ranges::find(sample.labels, "reason", [](const auto& label) { return label.first; });
+      if (reason != sample.labels.end() && reason->second != "none") {
+        add(family.name, reason->second, sample.value);
+      }
+    }
+  }
+  for (const auto& counter : input.facts->kernel_counters) {
+    add("kernel_" + counter.hook, counter.reason, static_cast<double>(counter.value));
+  }
+}
+
+}  // namespace
+
+bool IsReady(const ControlFacts& facts, std::vector<std::string>& reasons) {
+  if (facts.snapshot == nullptr) {
+    reasons.emplace_back("no configuration was taken yet");
+    return false;
+  }
+  if (facts.state != "ready") {
+    reasons.push_back("the agent is " + facts.state);
+  }
+  for (const auto& [name, why] : facts.problems) {
+    reasons.push_back(name + ": " + why);
+  }
+  for (const auto& svid : facts.svids) {
+    if (svid.not_after == 0) {
+      reasons.push_back(svid.spiffe_id + " has no certificate");
+    }
+  }
+  for (const auto& hook : facts.hooks) {
+    if (!hook.attached) {
+      reasons.push_back("hook " + hook.name + " is not attached");
+    }
+  }
+  for (const auto& enrolment : facts.enrolments) {
+    if (!enrolment.lookup_link_alive || enrolment.listeners_alive < enrolment.listeners_expected) {
+      reasons.push_back(enrolment.name + ": its inbound hook or listeners are gone");
+    }
+    if (facts.probed_at.contains(enrolment.id) && !enrolment.last_probe.ok) {
+      reasons.push_back(enrolment.name + ": the self-probe failed: " + enrolment.last_probe.detail);
+    }
+  }
+  return reasons.empty();
+}
+
+v1::Status MakeStatus(const StatusInput& input) {
+  const ControlFacts& facts = *input.facts;
+  v1::Status status;
+  status.set_api_version("weir/v1");
+  status.set_version(WEIR_VERSION);
+  status.set_node(facts.agent.node_name);
+  status.set_trust_domain(facts.agent.trust_domain);
+  *status.mutable_started_at() = ToTimestamp(facts.started_at);
+  std::vector<std::string> reasons;
+  status.set_ready(IsReady(facts, reasons));
+  for (auto& reason : reasons) {
+    status.add_not_ready_reasons(std::move(reason));
+  }
+  status.set_state(facts.state);
+  status.set_workers(input.workers);
+  status.set_log_level(input.log_level);
+  FillFeatures(facts, status);
+  if (facts.snapshot) {
+    for (const auto& local : facts.snapshot->locals()) {
+      FillWorkload(facts, *local, *status.add_workloads());
+    }
+  }
+  FillQueues(input, status);
+  FillConfig(facts, status);
+  FillDrops(input, status);
+  FillExporter(input, status);
+  return status;
+}
+
+std::vector<observe::MetricFamily> ControlMetrics(const ControlFacts& facts) {
+  std::vector<observe::MetricFamily> families;
+  const auto gauge = [&](std::string name, std::string help, double value) {
+    families.push_back({.name = std::move(name),
+                        .help = std::move(help),
+                        .type = observe::MetricType::kGauge,
+                        .samples = {{.labels = {}, .value = value}}});
+  };
+  gauge("weir_enrolled_workloads", "Workloads that are intercepted on this node.",
+        static_cast<double>(facts.enrolments.size()));
+  gauge("weir_config_revision", "Revision of the configuration in force.",
+        static_cast<double>(facts.source.revision));
+  families.push_back(
+      {.name = "weir_config_rejections",
+       .help = "Configurations that were refused whole.",
+       .type = observe::MetricType::kCounter,
+       .samples = {{.labels = {}, .value = static_cast<double>(facts.source.rejection_count)}}});
+  observe::MetricFamily kernel{.name = "weir_kernel_events",
+                               .help = "Decisions of the BPF programs.",
+                               .type = observe::MetricType::kCounter,
+                               .samples = {}};
+  for (const auto& counter : facts.kernel_counters) {
+    kernel.samples.push_back({.labels = {{"hook", counter.hook}, {"reason", counter.reason}},
+                              .value = static_cast<double>(counter.value)});
+  }
+  families.push_back(std::move(kernel));
+  observe::MetricFamily expiry{.name = "weir_certificate_expiry_timestamp_seconds",
+                               .help = "When a workload's certificate ends.",
+                               .type = observe::MetricType::kGauge,
+                               .samples = {}};
+  for (const auto& svid : facts.svids) {
+    expiry.samples.push_back(
+        {.labels = {{"identity", svid.spiffe_id}}, .value = static_cast<double>(svid.not_after)});
+  }
+  families.push_back(std::move(expiry));
+  return families;
+}
+
+}  // namespace weir::daemon

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "agent/daemon/facts.h"
+#include "agent/export/otlp_exporter.h"
+#include "agent/export/pipeline.h"
+#include "agent/observe/metrics.h"
+
+namespace weir::v1 {
+class Status;
+}
+
+namespace weir::daemon {
+
+// What `weir status` is made of, besides the control thread's facts.
+struct StatusInput {
+  std::shared_ptr<const ControlFacts> facts;
+  telemetry::OtlpStatus otlp;
+  telemetry::PipelineCounters pipeline;
+  telemetry::SpanTotals spans;
+  std::vector<observe::MetricFamily> worker_metrics;
+  std::uint32_t workers = 0;
+  std::string log_level;
+};
+
+v1::Status MakeStatus(const StatusInput& input);
+
+// Whether the agent serves: configuration taken, every workload that is here enrolled and
+// holding a certificate, every hook attached. `reasons` gets what is missing.
+bool IsReady(const ControlFacts& facts, std::vector<std::string>& reasons);
+
+// The kernel side and the control thread as metrics.
+std::vector<observe::MetricFamily> ControlMetrics(const ControlFacts& facts);
+
+}  // namespace weir::daemon

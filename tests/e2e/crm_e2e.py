@@ -1,0 +1,266 @@
+"""The quickstart's topology as a test: two agents, six services, real eBPF, real TLS.
+
+  sudo python3 tests/e2e/crm_e2e.py --bin build/dev/bin [-v] [CrmTest.test_...]
+"""
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
+
+from crm_mesh import CUSTOMERS, EDGES, SERVICES, CrmMesh  # noqa: E402
+from topology import sh, wait_until  # noqa: E402
+
+PREFIX = "weir-e2e"
+RUN = pathlib.Path("/run/weir-e2e")
+BIN = None
+# Spans that one request through the gateway makes: one where it arrives from outside, and
+# two for each edge.
+SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
+
+
+def bpf_objects():
+    """The machine's BPF programs, links and pins; what weir adds must go again."""
+    programs = {(p["type"], p.get("name", "")) for p in json.loads(sh("bpftool", "-j", "prog") or "[]")}
+    links = len(json.loads(sh("bpftool", "-j", "link") or "[]"))
+    pins = sh("find", "/sys/fs/bpf", "-path", f"*{PREFIX}*", check=False)
+    return programs, links, pins
+
+
+def pod_state(mesh, pod):
+    """What weir may have changed inside a pod's namespace."""
+    return [mesh.topology.in_netns(pod.netns, *words.split(), check=False) for words in (
+        "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all",
+        "sysctl -a -r net.ipv4.(tcp_fwmark_accept|conf.*.rp_filter|ip_nonlocal_bind)", "ss -Hltn")]
+
+
+class CrmTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.mesh = CrmMesh(PREFIX, RUN, BIN / "weir-agent", BIN / "weir")
+        cls.addClassCleanup(cls.mesh.topology.down)
+        cls.mesh.topology.up()
+        cls.bpf_before = bpf_objects()
+        cls.mesh.write_configuration()
+        cls.mesh.start_application()
+        cls.pods_before = {name: pod_state(cls.mesh, pod) for name, pod in cls.mesh.pods.items()}
+        cls.mesh.start_agents()
+        wait_until("an answer through the gateway", f"look at {RUN}/*.log",
+                   lambda: cls.mesh.request("/customers/1")[0] == 200)
+
+    def weir_json(self, node, *words):
+        return [json.loads(line) for line in self.mesh.weir(node, *words).splitlines() if line]
+
+    def flows(self, node, expression):
+        return self.weir_json(node, "flows", "--last", "5000", "-o", "jsonl", expression)
+
+    def status(self, node):
+        return json.loads(self.mesh.weir(node, "status", "-o", "json"))
+
+    def spans_of(self, trace_id):
+        spans = []
+        for node in self.mesh.nodes:
+            out = sh(self.mesh.cli, "--socket", self.mesh.nodes[node].socket, "traces", trace_id, "-o", "json",
+                     check=False)
+            spans += json.loads(out)["spans"] if out else []
+        return spans
+
+    def test_answers_come_from_every_service(self):
+        for number, name in CUSTOMERS.items():
+            status, body = self.mesh.request(f"/customers/{number}")
+            self.assertEqual(status, 200)
+            self.assertEqual(json.loads(body), {"id": number, "name": name, "account": f"SF-{number}",
+                                                "owner": "inside-sales", "stage": "prospect"})
+
+    def test_one_trace_goes_through_all_services(self):
+        before = {t["traceId"] for t in self.weir_json("node-a", "traces", "-o", "jsonl", "--last", "1000")}
+        self.assertEqual(self.mesh.request("/customers/2?token=secret")[0], 200)
+
+        def new_trace():
+            traces = self.weir_json("node-a", "traces", "-o", "jsonl", "--last", "1000")
+            return next((t["traceId"] for t in traces if t["traceId"] not in before), None)
+
+        trace = wait_until("the trace", "weir status", new_trace)
+        spans = wait_until("all spans", "weir status",
+                           lambda: (s := self.spans_of(trace)) and len(s) >= SPANS_PER_REQUEST and s)
+        self.assertEqual(len(spans), SPANS_PER_REQUEST)
+        by_id = {span["spanId"]: span for span in spans}
+        roots = [span for span in spans if not span.get("parentSpanId")]
+        self.assertEqual([(r["service"], r["kind"]) for r in roots], [("crm/gateway", "server")])
+        edges = set()
+        for span in spans:
+            if span is roots[0]:
+                continue
+            parent = by_id[span["parentSpanId"]]
+            if span["kind"] == "server":
+                self.assertEqual(parent["kind"], "client")
+                edges.add((parent["service"].removeprefix("crm/"), span["service"].removeprefix("crm/")))
+            else:
+                self.assertEqual((parent["kind"], parent["service"]), ("server", span["service"]))
+                self.assertEqual(span["parentSource"], "header")
+        self.assertEqual(edges, EDGES)
+
+    def test_every_edge_is_encrypted_or_joined_on_its_node(self):
+        self.mesh.request("/customers/1")
+        for source, destination in EDGES | {("crm-database", "redis")}:
+            node, far = SERVICES[source][0], SERVICES[destination][0]
+            expression = f"src=crm/{source} and dst=crm/{destination} and dir=out"
+            if destination == "redis":
+                continue  # its connection stays open: a flow comes when it ends
+            flows = wait_until(f"flows of {source} -> {destination}", "weir flows",
+                               lambda n=node, e=expression: self.flows(n, e))
+            expected = "local" if node == far else "mtls"
+            self.assertEqual({f["mtls"] for f in flows}, {expected}, (source, destination))
+            self.assertEqual({f["verdict"] for f in flows}, {"allow"})
+            if expected == "mtls":
+                self.assertEqual({f["tlsVersion"] for f in flows}, {"1.3"})
+
+    def test_values_of_a_query_are_not_kept(self):
+        self.mesh.request("/customers/1?email=ada@example.test")
+        flows = wait_until("the flow", "weir flows",
+                           lambda: self.flows("node-a", "dst=crm/gateway and path^=/customers"))
+        text = json.dumps(flows)
+        self.assertNotIn("ada@example.test", text)
+        self.assertIn("email", text)
+
+    def test_nothing_readable_crosses_the_wire(self):
+        capture = self.mesh.start_capture()
+        self.assertEqual(self.mesh.send_load(60), 0)
+        size, found = self.mesh.stop_capture(capture)
+        self.assertGreater(size, 10_000)
+        self.assertEqual(found, [])
+
+    def test_plain_text_to_a_strict_workload_is_refused(self):
+        pod = self.mesh.pods["crm-mobile"]
+        done = subprocess.run(["nsenter", f"--net=/run/netns/{self.mesh.client.netns}", "curl", "-s", "-m5",
+                               f"http://{pod.address}:8080/mobile/customers/1"], capture_output=True)
+        self.assertIn(done.returncode, (52, 56))  # empty reply, or reset
+        flows = wait_until("the refusal", "weir flows",
+                           lambda: self.flows("node-a", "dst=crm/crm-mobile and reason=plaintext-refused"))
+        self.assertEqual(flows[-1]["verdict"], "deny")
+
+    def test_a_port_that_nobody_listens_on_is_refused(self):
+        done = self.from_pod("gateway", f"http://{self.mesh.pods['crm-conductor'].address}:9/")
+        self.assertIn(done.returncode, (7, 52, 56))
+
+    def test_ipv6_takes_the_same_way(self):
+        done = self.from_pod("crm-mobile", f"http://[{self.mesh.pods['crm-conductor'].address6}]:8080"
+                             "/conductor/customers/3")
+        self.assertIn(CUSTOMERS[3].encode(), done.stdout)
+        flows = wait_until("the flow", "weir flows", lambda: [
+            f for f in self.flows("node-a", "src=crm/crm-mobile and dst=crm/crm-conductor")
+            if "fd00" in f["originalDestination"]])
+        self.assertEqual({f["mtls"] for f in flows}, {"mtls"})
+
+    def from_pod(self, name, url):
+        pod = self.mesh.pods[name]
+        procs = pod.cgroup / "cgroup.procs"
+        return subprocess.run(
+            ["nsenter", f"--net=/run/netns/{pod.netns}", "curl", "-s", "-m5", url], capture_output=True,
+            preexec_fn=lambda: procs.write_text(str(os.getpid())))
+
+    def test_status_is_ready_and_checks_find_nothing(self):
+        for node in self.mesh.nodes:
+            status = wait_until("ready", "weir status", lambda n=node: (s := self.status(n))["ready"] and s)
+            here = {name for name, (where, _, _) in SERVICES.items() if where == node}
+            self.assertEqual({w["name"] for w in status["workloads"]}, here)
+            for workload in status["workloads"]:
+                self.assertEqual(workload["probe"]["outcome"], "ok", workload)
+                self.assertTrue(workload["hooksEffective"])
+            done = subprocess.run([self.mesh.cli, "--socket", self.mesh.nodes[node].socket, "check", "-o", "json"],
+                                  capture_output=True, text=True)
+            failed = [r for r in json.loads(done.stdout)["results"] if r["outcome"] == "fail"]
+            self.assertEqual(failed, [])
+            self.assertEqual(done.returncode, 0)
+
+    def test_metrics_are_there_for_curl(self):
+        text = sh("curl", "-s", "--unix-socket", self.mesh.nodes["node-a"].socket, "http://weir/metrics")
+        self.assertTrue(text.endswith("# EOF\n"))
+        self.assertIn("weir_requests_total{", text)
+
+    def test_a_bad_document_is_refused_whole_and_named(self):
+        broken = self.mesh.documents / "zz-broken.yaml"
+        revision = self.status("node-a")["config"]["revision"]
+        broken.write_text("type: MeshTLS\nname: x\nmesh: default\nspec:\n  ruels: []\n")
+        try:
+            rejection = wait_until("the rejection", "weir status", lambda: self.status("node-a")["config"].get(
+                "lastRejection"))
+            self.assertIn("zz-broken.yaml:5", " ".join(rejection["errors"]))
+            self.assertEqual(self.status("node-a")["config"]["revision"], revision)
+            self.assertEqual(self.mesh.request("/customers/1")[0], 200)
+            done = subprocess.run([self.mesh.cli, "config", "check", self.mesh.documents], capture_output=True,
+                                  text=True)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("zz-broken.yaml:5", done.stdout + done.stderr)
+        finally:
+            broken.unlink()
+        wait_until("the good set again", "weir status",
+                   lambda: not self.status("node-a")["config"].get("lastRejection"))
+
+    def test_a_changed_document_takes_effect_without_a_lost_request(self):
+        document = self.mesh.documents / "mobile-open.yaml"
+        url = f"http://{self.mesh.pods['crm-mobile'].address}:8080/mobile/customers/1"
+        document.write_text("type: MeshTLS\nname: mobile\nmesh: default\nspec:\n  targetRef:\n"
+                            "    kind: Dataplane\n    labels:\n      app: crm-mobile\n"
+                            "  rules:\n  - default:\n      mode: Permissive\n")
+        try:
+            wait_until("plain text is let in", "weir status", lambda: self.from_outside(url) == 200)
+            self.assertEqual(self.mesh.send_load(60), 0)
+        finally:
+            document.unlink()
+        wait_until("plain text is refused again", "weir status", lambda: self.from_outside(url) != 200)
+
+    def from_outside(self, url):
+        out = self.mesh.topology.in_netns(self.mesh.client.netns, "curl", "-s", "-m5", "-o", "/dev/null",
+                                          "-w", "%{http_code}", url, check=False)
+        return int(out or 0)
+
+    def test_zz_1_a_killed_agent_leaves_closed_workloads_refused_until_it_is_back(self):
+        node = self.mesh.nodes["node-b"]
+        agent = self.mesh.topology.processes.pop("agent-node-b")
+        pid = next(int(p) for p in (node.cgroup / "agent" / "cgroup.procs").read_text().split()
+                   if "weir-agent" in pathlib.Path(f"/proc/{p}/cmdline").read_text())
+        os.kill(pid, signal.SIGKILL)
+        agent.wait()
+        out = self.from_pod("crm-conductor", f"http://{self.mesh.pods['crm-salesforce'].address}:8080/x")
+        self.assertEqual(out.returncode, 7, "connect must be refused, not go out in plain text")
+        inbound = self.from_outside(f"http://{self.mesh.pods['crm-database'].address}:8080/db/customers/1")
+        self.assertEqual(inbound, 0, "inbound must be refused while the agent is away")
+        self.mesh.topology.start_agent(node, node.run / "agent.yaml")
+        wait_until("service is back", f"look at {RUN}/agent-node-b.log",
+                   lambda: self.mesh.request("/customers/1")[0] == 200, seconds=30)
+
+    def test_zz_2_uninstalling_leaves_nothing(self):
+        for name, node in self.mesh.nodes.items():
+            self.mesh.topology.stop(f"agent-{name}")
+            sh(BIN / "weir-agent", "uninstall-node", "--config", node.run / "agent.yaml")
+        programs, links, pins = bpf_objects()
+        self.assertEqual(links, self.bpf_before[1])
+        self.assertEqual(programs - self.bpf_before[0], set())
+        self.assertEqual(pins, "")
+        for name, pod in self.mesh.pods.items():
+            self.assertEqual(pod_state(self.mesh, pod), self.pods_before[name], name)
+        # Without weir the application talks in the clear, as before.
+        self.assertEqual(self.from_outside(
+            f"http://{self.mesh.pods['crm-mobile'].address}:8080/mobile/customers/1"), 200)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--bin", required=True)
+    options, rest = parser.parse_known_args()
+    BIN = pathlib.Path(options.bin).resolve()
+    if os.getuid() != 0:
+        if os.environ.get("WEIR_REQUIRE_ROOT") == "1":
+            sys.exit("needs root")
+        print("all tests skipped: needs root")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    unittest.main(argv=[sys.argv[0], *rest])
