@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "agent/admin/flow_message.h"
-#include "agent/admin/metrics_text.h"
 #include "agent/base/nearest_name.h"
 #include "weir/v1/admin.pb.h"
 
@@ -255,8 +254,8 @@ Answer Router::GetMetrics(const Target&) {
   if (!providers_.metrics) {
     return Absent("metrics");
   }
-  return {.content_type = std::string(kOpenMetricsType),
-          .body = ToOpenMetrics(providers_.metrics())};
+  return {.content_type = std::string(observe::kOpenMetricsContentType),
+          .body = observe::RenderOpenMetrics(providers_.metrics())};
 }
 
 Answer Router::GetReady(const Target&) {

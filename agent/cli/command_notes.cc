@@ -1,0 +1,132 @@
+#include "agent/cli/command_notes.h"
+
+#include <map>
+
+namespace weir::cli {
+namespace {
+
+const std::map<std::string_view, CommandNotes>& AllNotes() {
+  static const std::map<std::string_view, CommandNotes> kNotes = {
+      {"weir",
+       {.examples = {{"weir status", "is the agent well, and what has it enrolled?"},
+                     {"weir flows -f --verdict deny,error", "follow what does not get through"},
+                     {"weir traces", "the newest traces; weir traces ID shows one as a tree"},
+                     {"weir map", "who calls whom, how often, how fast, how well protected"},
+                     {"weir check", "what is wrong on this node, and what to do about it"}},
+        .text = ""}},
+      {"weir flows",
+       {.examples =
+            {{"weir flows --to-workload shop/price --status 5xx", "what failed at a service"},
+             {"weir flows -f 'duration>200ms and not path^=/health'", "follow slow requests"},
+             {"weir flows --since 10m --mtls off -o wide", "what went unprotected"},
+             {"weir flows --all -o jsonl | jq .http.path", "every path, for another tool"}},
+        .text = "Filter flags are joined by `and`; a list by commas means any of them. Those of a "
+                "side have --from- and --to- forms (--from-workload, --to-port), and each but "
+                "--mtls and the --min- ones has a --not- twin (--not-status, --not-from-ip).\n"
+                "The last line on standard error says how many flows were looked at, how many "
+                "matched and how many were lost before they could be looked at."}},
+      {"weir status",
+       {.examples = {{"weir status", "one screen"},
+                     {"weir status --check && echo fine", "for scripts"},
+                     {"weir status --workload shop/cart", "everything about one workload"}},
+        .text = ""}},
+      {"weir check",
+       {.examples = {{"sudo weir check --pre", "before the agent is installed"},
+                     {"weir check", "this node, now"},
+                     {"weir check --wait 60s", "after a change, until nothing fails"},
+                     {"weir check --describe WK104", "what a code means"}},
+        .text = "Exit code 1 when a check fails (with --fail-on warn: or warns)."}},
+      {"weir traces",
+       {.examples = {{"weir traces --slow 200ms", "slow ones"},
+                     {"weir traces --errors --service crm-mobile", "failed ones of a service"},
+                     {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736", "one as a tree"}},
+        .text = "Several --socket flags join the spans of several agents into one tree."}},
+      {"weir map",
+       {.examples = {{"weir map", "as a table"},
+                     {"weir map -o dot | dot -Tsvg >map.svg", "as a picture"}},
+        .text = ""}},
+      {"weir workloads", {.examples = {{"weir workloads", "what is enrolled here"}}, .text = ""}},
+      {"weir certs", {.examples = {{"weir certs", "who holds what until when"}}, .text = ""}},
+      {"weir config check",
+       {.examples = {{"weir config check /etc/weir/mesh.d", "before it is rolled out"}},
+        .text = "Says what a running agent would say, and exits 1 if it would refuse them."}},
+      {"weir ca init",
+       {.examples = {{"weir ca init --trust-domain example.org --dir ./ca",
+                      "the root's key stays where this runs, never on a node"}},
+        .text = ""}},
+      {"weir ca node",
+       {.examples = {{"weir ca node node-1 --dir ./ca",
+                      "node-1 gets root.pem, nodes/node-1.pem and nodes/node-1.key"}},
+        .text = ""}},
+      {"weir completion",
+       {.examples = {{"source <(weir completion bash)", "in this shell"}}, .text = ""}},
+  };
+  return kNotes;
+}
+
+constexpr std::string_view kExitCodes =
+    R"(0   done
+1   the answer is no: a check failed, nothing was found, the wait ran out
+2   wrong usage: unknown flag, bad filter
+3   the agent cannot be reached
+4   no right to the agent's socket
+5   agent and command are too far apart in version
+6   some of several agents did not answer; the results of the others are printed
+70  a bug in weir
+130 interrupted
+)";
+
+constexpr std::string_view kFilter =
+    R"(A filter is made of comparisons, joined by and, or, not and parentheses:
+
+  dst=shop/price and (status>=500 or duration>200ms) and not path^=/health
+
+  = !=          the whole value; * and ? in names, 5xx for a class of status,
+                10.0.0.0/8 for a range of addresses
+  ^= $= *= ~    begins with, ends with, contains, matches a regular expression
+  > >= < <=     numbers, durations (200ms, 1.5s, 5m), sizes (5MB, 64KiB)
+  in (a, b)     any of them; also: not in (a, b)
+
+Values with spaces, parentheses or quotes stand in quotes. A field that a flow does
+not have equals nothing.
+
+  src dst workload            namespace/name, name, or an address outside the mesh;
+                              workload is either side
+  src.ns dst.ns ns            namespace
+  src.id dst.id id            SPIFFE ID
+  src.node dst.node node      node that it lives on
+  src.ip dst.ip ip            address or range
+  src.port dst.port port      port
+  dir                         out, in
+  kind                        connection, request
+  proto                       opaque, tls, http1, http2
+  method host path query      of the HTTP request; query holds keys only
+  agent                       User-Agent
+  status                      of the HTTP response
+  duration                    of the whole, and of its parts:
+  tunnel-wait connect first-byte
+  bytes sent received         both ways, towards and from the upstream
+  verdict                     allow, deny, bypass, passthrough, error
+  reason                      why it ended other than well
+  mtls                        on (mtls between nodes or local on one), off
+  tls sni via                 TLS version, server name, the way that it took
+  parent                      none, header, runtime, turn, sole
+  trace span                  ids
+  conn pid comm               number of the connection, process, its name
+)";
+
+}  // namespace
+
+CommandNotes NotesOf(std::string_view path) {
+  const auto found = AllNotes().find(path);
+  return found == AllNotes().end() ? CommandNotes{} : found->second;
+}
+
+std::string TopicText(std::string_view topic) {
+  if (topic == "exit-codes") {
+    return std::string(kExitCodes);
+  }
+  return topic == "filter" ? std::string(kFilter) : std::string();
+}
+
+}  // namespace weir::cli

@@ -1,0 +1,460 @@
+#include "agent/cli/commands.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <utility>
+
+#include "agent/base/nearest_name.h"
+#include "agent/cli/command_notes.h"
+#include "agent/cli/filter_flags.h"
+
+namespace weir::cli {
+namespace {
+
+constexpr char kDefaultSocket[] = "/run/weir/admin.sock";
+constexpr char kHidden[] = "";
+
+const std::map<std::string, Format> kFormats = {
+    {"text", Format::kText},       {"short", Format::kText}, {"table", Format::kText},
+    {"compact", Format::kCompact}, {"wide", Format::kWide},  {"json", Format::kJson},
+    {"jsonl", Format::kJsonLines}, {"dot", Format::kDot},    {"junit", Format::kJunit}};
+const std::map<std::string, TimeFormat> kTimeFormats = {{"local", TimeFormat::kLocal},
+                                                        {"utc", TimeFormat::kUtc},
+                                                        {"full", TimeFormat::kFull},
+                                                        {"rel", TimeFormat::kRelative},
+                                                        {"epoch", TimeFormat::kEpoch}};
+const std::map<std::string, ColorMode> kColors = {
+    {"auto", ColorMode::kAuto}, {"always", ColorMode::kAlways}, {"never", ColorMode::kNever}};
+
+// The names of `choices`, "a|b", for one flag.
+template <typename T>
+void AddChoice(CLI::App& app, const std::string& flags, T& target,
+               const std::map<std::string, T>& all, const std::string& choices,
+               const std::string& help) {
+  const std::vector<std::string> names = Split(choices, '|');
+  app.add_option_function<std::string>(
+         flags, [&target, &all](const std::string& name) { target = all.at(name); }, help)
+      ->check(CLI::IsMember(names))
+      ->type_name(choices);
+}
+
+std::chrono::milliseconds ToMilliseconds(const std::string& text) {
+  static const std::map<std::string, double> kUnits = {
+      {"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}};
+  std::size_t used = 0;
+  double number = -1;
+  try {
+    number = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const auto unit = kUnits.find(text.substr(used));
+  constexpr double kMostMilliseconds = 86'400'000;
+  if (used == 0 || unit == kUnits.end() || number < 0 ||
+      number * unit->second > kMostMilliseconds) {
+    throw CLI::ValidationError("'" + text + "' is not a duration such as 30s");
+  }
+  return std::chrono::milliseconds(static_cast<std::int64_t>(number * unit->second));
+}
+
+void AddDuration(CLI::App& app, const std::string& flags, std::chrono::milliseconds& target,
+                 const std::string& help) {
+  app.add_option_function<std::string>(
+         flags, [&target](const std::string& text) { target = ToMilliseconds(text); }, help)
+      ->type_name("DURATION");
+}
+
+CLI::App* AddCommand(CLI::App& parent, const std::string& name, const std::string& help) {
+  CLI::App* command = parent.add_subcommand(name, help);
+  command->fallthrough();  // global flags may follow the command
+  return command;
+}
+
+void AddGlobals(CLI::App& app, GlobalOptions& options) {
+  app.add_option("--socket", options.sockets,
+                 "the agent's socket; several for the agents of one machine")
+      ->envname("WEIR_SOCKET")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("PATH")
+      ->group("Global");
+  AddChoice(app, "--color", options.color, kColors, "auto|always|never",
+            "whether words are coloured");
+  app.get_option("--color")->group("Global");
+  app.add_flag("-q,--quiet", options.quiet, "no summary line")->group("Global");
+  AddDuration(app, "--timeout", options.timeout, "how long to wait for the agent (10s)");
+  app.get_option("--timeout")->group("Global");
+}
+
+// One form of a filter flag. Only the plain forms stand in help; the notes of the command
+// say how the others are made.
+void AddFilterForm(CLI::App& app, std::vector<FlagTerm>& terms, const FilterFlag& flag,
+                   const std::string& name, const std::string& field, bool negated) {
+  FlagTerm term{.field = field, .op = std::string(flag.op), .negated = negated, .value = {}};
+  const bool plain = name == "--" + std::string(flag.name) && flag.name != "pod";
+  const std::string names = name == "--namespace" ? "-n," + name : name;
+  app.add_option_function<std::vector<std::string>>(
+         names,
+         [&terms, term](const std::vector<std::string>& values) {
+           for (const std::string& value : values) {
+             terms.push_back(term);
+             terms.back().value = value;
+           }
+         },
+         std::string(flag.help))
+      ->allow_extra_args(false)
+      ->type_name(std::string(flag.value))
+      ->group(plain ? "Filter" : kHidden);
+}
+
+void AddFilterFlags(CLI::App& app, std::vector<FlagTerm>& terms) {
+  for (const FilterFlag& flag : FilterFlags()) {
+    for (const bool negated : {false, true}) {
+      if (negated && !flag.negatable) {
+        continue;
+      }
+      const std::string dashes = negated ? "--not-" : "--";
+      const std::string name(flag.name);
+      AddFilterForm(app, terms, flag, dashes + name, std::string(flag.field), negated);
+      if (flag.sides) {
+        AddFilterForm(app, terms, flag, dashes + "from-" + name, SideField(flag.field, "from"),
+                      negated);
+        AddFilterForm(app, terms, flag, dashes + "to-" + name, SideField(flag.field, "to"),
+                      negated);
+      }
+    }
+  }
+}
+
+void AddFlows(CLI::App& root, FlowsOptions& options) {
+  CLI::App* app = AddCommand(root, "flows", "show connections and requests, the last 20 first");
+  app->add_flag("-f,--follow", options.follow, "go on with what comes")->group("Selection");
+  app->add_option("--last", options.last, "the newest N that match (20)")
+      ->type_name("N")
+      ->group("Selection");
+  app->add_option("--first", options.first, "the oldest N that match")
+      ->type_name("N")
+      ->group("Selection")
+      ->excludes("--last");
+  app->add_flag("--all", options.all, "everything that the agent has")
+      ->group("Selection")
+      ->excludes("--last");
+  app->add_option("--since", options.since, "ended since: 5m, 14:00 or RFC 3339")
+      ->type_name("TIME")
+      ->group("Selection");
+  app->add_option("--until", options.until, "ended before, in the same forms")
+      ->type_name("TIME")
+      ->group("Selection");
+  app->add_option("--max-rps", options.max_rps, "leave out what exceeds N in a second")
+      ->type_name("N")
+      ->group("Selection");
+  app->add_option("--count", options.count, "end after N flows")
+      ->type_name("N")
+      ->group("Selection");
+  AddFilterFlags(*app, options.terms);
+  app->add_option("filter", options.expression, "filter expression, see weir help filter");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "compact|wide|json|jsonl",
+            "form of the output");
+  AddChoice(*app, "--time-format", options.time_format, kTimeFormats, "local|utc|full|rel|epoch",
+            "form of times");
+  app->add_flag("--numeric", options.numeric, "addresses instead of names");
+  app->add_flag("--exit-empty", options.exit_empty, "exit 1 when no flow matched");
+  app->add_flag("--print-filter", options.print_filter, "show the whole filter and stop");
+}
+
+void AddStatus(CLI::App& root, StatusOptions& options) {
+  CLI::App* app = AddCommand(root, "status", "show the agent: features, workloads, queues, drops");
+  app->add_flag("--check", options.check, "exit 1 unless everything works");
+  app->add_option("--workload", options.workload, "show this workload in full")
+      ->type_name("NS/NAME");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "text|json", "form of the output");
+}
+
+void AddCheck(CLI::App& root, CheckOptions& options) {
+  CLI::App* app = AddCommand(root, "check", "find what is wrong on this node, and what to do");
+  app->add_flag("--pre", options.pre, "whether this machine can run the agent; needs no agent");
+  app->add_flag("-v,--verbose", options.verbose, "list what passed too");
+  app->add_option("--describe", options.describe, "explain a code")->type_name("CODE");
+  app->add_option("--only", options.only, "one code or category")->type_name("CODE|CATEGORY");
+  app->add_option("--skip", options.skip, "codes to leave out")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("CODE");
+  static const std::map<std::string, FailOn> kFailOn = {{"warn", FailOn::kWarn},
+                                                        {"fail", FailOn::kFail}};
+  AddChoice(*app, "--fail-on", options.fail_on, kFailOn, "warn|fail", "what makes the exit code 1");
+  AddDuration(*app, "--wait", options.wait, "try again until nothing fails");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "short|json|junit",
+            "form of the output");
+}
+
+void AddTraces(CLI::App& root, TracesOptions& options) {
+  CLI::App* app = AddCommand(root, "traces", "list traces, or show one as a tree");
+  app->add_option("id", options.id, "trace id");
+  app->add_option("--limit", options.limit, "the newest N (20)")->type_name("N");
+  app->add_option("--since", options.since, "begun since: 5m, 14:00 or RFC 3339")
+      ->type_name("TIME");
+  app->add_option("--slow", options.slow, "as long as this or longer")->type_name("DURATION");
+  app->add_option("--service", options.service, "with a span of this service")
+      ->type_name("SERVICE");
+  app->add_flag("--errors", options.errors, "with a failed span");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "text|json", "form of the output");
+}
+
+void AddViews(CLI::App& root, Options& options) {
+  CLI::App* map = AddCommand(root, "map", "show who calls whom");
+  map->add_option("--since", options.map.window, "how far back (5m)")->type_name("DURATION");
+  AddChoice(*map, "-o,--output", options.map.format, kFormats, "text|dot|json",
+            "form of the output");
+  CLI::App* workloads = AddCommand(root, "workloads", "list the enrolled workloads");
+  workloads->add_option("name", options.workloads.name, "namespace/name");
+  AddChoice(*workloads, "-o,--output", options.workloads.format, kFormats, "text|json",
+            "form of the output");
+  CLI::App* certs = AddCommand(root, "certs", "list certificates and their renewal");
+  certs->add_option("name", options.certs.name, "namespace/name");
+  AddChoice(*certs, "-o,--output", options.certs.format, kFormats, "text|json",
+            "form of the output");
+}
+
+void AddFiles(CLI::App& root, Options& options) {
+  CLI::App* config = AddCommand(root, "config", "work with configuration files");
+  config->require_subcommand(1);
+  CLI::App* check = AddCommand(*config, "check", "validate a directory of documents");
+  check->add_option("dir", options.config_check.directory, "directory of documents")->required();
+  check
+      ->add_option("--agent-config", options.config_check.agent_config,
+                   "validate this agent.yaml with them")
+      ->type_name("FILE");
+
+  CLI::App* ca = AddCommand(root, "ca", "make the certificate authority's files");
+  ca->require_subcommand(1);
+  CLI::App* init = AddCommand(*ca, "init", "make a root: its key and its certificate");
+  init->add_option("--trust-domain", options.ca_init.trust_domain, "of the mesh")
+      ->type_name("DOMAIN")
+      ->required();
+  init->add_option("--dir", options.ca_init.directory, "where to write (/etc/weir/ca)")
+      ->type_name("DIR");
+  init->add_option("--days", options.ca_init.days, "how long it is valid (3652)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 36500));
+  init->add_flag("--force", options.ca_init.force, "replace a root that is there");
+  CLI::App* node = AddCommand(*ca, "node", "make a node's intermediate, signed by the root");
+  node->add_option("name", options.ca_node.node, "the node")->required();
+  node->add_option("--dir", options.ca_node.directory, "where the root is (/etc/weir/ca)")
+      ->type_name("DIR");
+  node->add_option("--days", options.ca_node.days, "how long it is valid (7)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 7));
+  node->add_flag("--force", options.ca_node.force, "renew one that is there, with a new key");
+}
+
+void AddOthers(CLI::App& root, Options& options) {
+  AddCommand(root, "uninstall-node", "remove everything that weir has put into this node's kernel")
+      ->prefix_command();
+  CLI::App* completion = AddCommand(root, "completion", "print the completion of a shell");
+  completion->add_option("shell", options.completion_shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember(std::vector<std::string>{"bash", "zsh", "fish"}))
+      ->type_name("bash|zsh|fish");
+  AddCommand(root, "version", "print the version");
+  CLI::App* help = AddCommand(root, "help", "explain a command or a topic");
+  help->add_option("topic", options.help_topic, "a command, exit-codes or filter");
+  CLI::App* man = AddCommand(root, "__man", "write the manual pages");
+  man->group(kHidden);
+  man->add_option("dir", options.man_directory, "directory")->required();
+}
+
+OptionInfo DescribeOption(const CLI::Option& option) {
+  OptionInfo info{.names = {},
+                  .value = {},
+                  .choices = {},
+                  .help = option.get_description(),
+                  .group = option.get_group()};
+  for (const std::string& name : option.get_snames()) {
+    info.names.push_back("-" + name);
+  }
+  for (const std::string& name : option.get_lnames()) {
+    info.names.push_back("--" + name);
+  }
+  if (option.get_expected_max() != 0) {
+    info.value = option.get_type_name();
+    // A validator appends its own words.
+    info.value = info.value.substr(0, info.value.find_first_of(":{ "));
+    const bool words = info.value.find('|') != std::string::npos &&
+                       info.value.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos;
+    info.choices = words ? Split(info.value, '|') : std::vector<std::string>{};
+  }
+  info.many = option.get_expected_max() > 1;
+  return info;
+}
+
+CommandInfo DescribeCommand(const CLI::App& app, const std::string& parent) {
+  CommandInfo info;
+  info.path = parent.empty() ? app.get_name() : parent + " " + app.get_name();
+  info.name = app.get_name();
+  info.help = app.get_description();
+  info.hidden = app.get_group().empty();
+  const CommandNotes notes = NotesOf(info.path);
+  info.notes = notes.text;
+  info.examples = notes.examples;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->nonpositional()) {
+      info.options.push_back(DescribeOption(*option));
+    } else {
+      const OptionInfo described = DescribeOption(*option);
+      info.positionals.push_back({.name = option->get_name(/*positional=*/true),
+                                  .choices = described.choices,
+                                  .help = described.help,
+                                  .required = option->get_required()});
+    }
+  }
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    info.commands.push_back(DescribeCommand(*command, info.path));
+  }
+  return info;
+}
+
+}  // namespace
+
+class CommandLine::Parser {
+ public:
+  explicit Parser(Options& options) : app_("service mesh agent: see and check this node", "weir") {
+    app_.set_help_flag("-h,--help", "print this help");
+    app_.get_option("--help")->group("Global");
+    app_.require_subcommand(0, 1);
+    AddGlobals(app_, options.global);
+    AddFlows(app_, options.flows);
+    AddStatus(app_, options.status);
+    AddCheck(app_, options.check);
+    AddTraces(app_, options.traces);
+    AddViews(app_, options);
+    AddFiles(app_, options);
+    AddOthers(app_, options);
+    for (CLI::App* command : app_.get_subcommands({})) {
+      HideHelpFlag(*command);
+    }
+  }
+
+  Outcome<Invocation> Parse(std::vector<std::string> words, Options& options) {
+    std::ranges::reverse(words);  // CLI11 takes them from the end
+    try {
+      app_.parse(std::move(words));
+    } catch (const CLI::CallForHelp&) {
+      return Invocation{.command = Selected().get_name() == "weir" ? "" : PathOf(Selected()),
+                        .wants_help = true};
+    } catch (const CLI::ParseError& error) {
+      return std::unexpected(Explain(error));
+    }
+    const CLI::App& selected = Selected();
+    if (selected.get_name() == "uninstall-node") {
+      options.uninstall_arguments = selected.remaining();
+    }
+    if (options.global.sockets.empty()) {
+      options.global.sockets.emplace_back(kDefaultSocket);
+    }
+    return Invocation{.command = PathOf(selected)};
+  }
+
+  [[nodiscard]] CommandInfo Describe() const { return DescribeCommand(app_, ""); }
+
+ private:
+  static void HideHelpFlag(CLI::App& app) {
+    app.get_option("--help")->group(kHidden);
+    for (CLI::App* command : app.get_subcommands({})) {
+      HideHelpFlag(*command);
+    }
+  }
+
+  // The deepest command that was named.
+  [[nodiscard]] const CLI::App& Selected() const {
+    const CLI::App* app = &app_;
+    while (!app->get_subcommands().empty()) {
+      app = app->get_subcommands().front();
+    }
+    return *app;
+  }
+
+  static std::string PathOf(const CLI::App& app) {
+    const CLI::App* parent = app.get_parent();
+    if (parent == nullptr) {
+      return {};
+    }
+    const std::string above = PathOf(*parent);
+    return above.empty() ? app.get_name() : above + " " + app.get_name();
+  }
+
+  // Names of commands or flags that could have been meant.
+  [[nodiscard]] std::string NearestTo(const std::string& word) const {
+    std::vector<std::string> names;
+    for (const CLI::App* app = &Selected(); app != nullptr; app = app->get_parent()) {
+      for (const CLI::Option* option : app->get_options()) {
+        for (const std::string& name : option->get_lnames()) {
+          names.push_back("--" + name);
+        }
+      }
+    }
+    if (!word.starts_with('-')) {
+      names.clear();
+      for (const CLI::App* command :
+           Selected().get_subcommands([](const CLI::App*) { return true; })) {
+        names.push_back(command->get_name());
+      }
+    }
+    const std::vector<std::string_view> views(names.begin(), names.end());
+    return std::string(base::NearestName(word, views));
+  }
+
+  [[nodiscard]] Failure Explain(const CLI::ParseError& error) const {
+    const std::string path = PathOf(Selected());
+    Failure failure{.exit_code = kExitUsage,
+                    .what = error.what(),
+                    .why = {},
+                    .remedy = "weir help" + (path.empty() ? "" : " " + path)};
+    const std::vector<std::string> extras = app_.remaining(/*recurse=*/true);
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr || extras.empty()) {
+      return failure;
+    }
+    const auto flag =
+        std::ranges::find_if(extras, [](const std::string& word) { return word.starts_with('-'); });
+    const std::string word = (flag == extras.end() ? extras.front() : *flag);
+    const std::string name = word.substr(0, word.find('='));
+    const bool command = !name.starts_with('-') &&
+                         !Selected().get_subcommands([](const CLI::App*) { return true; }).empty();
+    failure.what = command                 ? "unknown command '" + name + "'"
+                   : name.starts_with('-') ? "unknown flag '" + name + "'"
+                                           : "unexpected word '" + name + "'";
+    const std::string near = NearestTo(name);
+    failure.why = near.empty() ? "" : "did you mean '" + near + "'?";
+    return failure;
+  }
+
+  CLI::App app_;
+};
+
+CommandLine::CommandLine() : parser_(std::make_unique<Parser>(options_)) {}
+CommandLine::~CommandLine() = default;
+
+Outcome<Invocation> CommandLine::Parse(const std::vector<std::string>& words) {
+  return parser_->Parse(words, options_);
+}
+
+CommandInfo CommandLine::Describe() const {
+  return parser_->Describe();
+}
+
+const CommandInfo* FindCommand(const CommandInfo& root, const std::string& path) {
+  const CommandInfo* at = &root;
+  for (const std::string& name : Split(path, ' ')) {
+    const auto found = std::ranges::find(at->commands, name, &CommandInfo::name);
+    if (found == at->commands.end()) {
+      return nullptr;
+    }
+    at = &*found;
+  }
+  return at;
+}
+
+}  // namespace weir::cli

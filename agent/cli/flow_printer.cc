@@ -1,0 +1,196 @@
+#include "agent/cli/flow_printer.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "agent/base/clock.h"
+#include "agent/cli/agent.h"
+#include "agent/cli/gather.h"
+
+namespace weir::cli {
+namespace {
+
+constexpr std::string_view kSummaryStart = R"({"summary":)";
+// A followed table fixes its widths by so many rows.
+constexpr std::size_t kRowsForWidths = 20;
+constexpr std::size_t kFlushBytes = 64U << 10U;
+
+bool HasWindow(const v1::FlowSummary& summary) {
+  return summary.has_window_start() && summary.has_window_end();
+}
+
+}  // namespace
+
+FlowPrinter::FlowPrinter(const FlowsOptions& options, std::size_t agents, FlowRowOptions rows,
+                         Order order)
+    : options_(options), rows_(rows), order_(order), table_(WideHeader()), summaries_(agents) {
+  if (options_.format == Format::kJson) {
+    out_ = "{\"apiVersion\":\"" + std::string(kApiVersion) + "\",\"flows\":[";
+  }
+}
+
+bool FlowPrinter::Take(std::size_t agent, std::string_view line) {
+  if (line.starts_with(kSummaryStart)) {
+    TakeSummary(agent, line);
+    return !failed_;
+  }
+  v1::Flow flow;
+  const bool raw = options_.format == Format::kJson || options_.format == Format::kJsonLines;
+  if ((!raw || order_.sorted) && !FromJson(line, flow)) {
+    failed_ = true;
+    return false;
+  }
+  if (order_.sorted) {
+    kept_.emplace_back(std::move(flow), line);
+    return true;
+  }
+  Print(flow, line);
+  return !options_.count || printed_ < *options_.count;
+}
+
+void FlowPrinter::TakeSummary(std::size_t agent, std::string_view line) {
+  v1::FlowSummaryLine parsed;
+  if (!FromJson(line, parsed)) {
+    failed_ = true;
+    return;
+  }
+  const std::uint64_t before = summaries_[agent].lost();
+  summaries_[agent] = parsed.summary();
+  // Whoever follows is caught up now.
+  table_rows_ = options_.format == Format::kWide && printed_ != 0 ? kRowsForWidths : 0;
+  Flush();
+  if (options_.follow && parsed.summary().lost() > before) {
+    (void)std::fprintf(stderr, "weir: %s flows were lost: this reader is too slow\n",
+                       FormatCount(parsed.summary().lost() - before).c_str());
+  }
+}
+
+void FlowPrinter::Print(const v1::Flow& flow, std::string_view json) {
+  switch (options_.format) {
+    case Format::kJson:
+      out_ += printed_ == 0 ? "\n" : ",\n";
+      out_ += json;
+      break;
+    case Format::kJsonLines:
+      out_ += json;
+      out_ += "\n";
+      break;
+    case Format::kWide:
+      table_.Add(WideRow(flow, rows_));
+      ++table_rows_;
+      break;
+    case Format::kText:
+    case Format::kCompact:
+    case Format::kDot:
+    case Format::kJunit:
+      out_ += CompactLine(flow, rows_) + "\n";
+      break;
+  }
+  ++printed_;
+  if (out_.size() >= kFlushBytes || table_rows_ >= kRowsForWidths) {
+    Flush();
+  }
+}
+
+void FlowPrinter::Flush() {
+  if (table_rows_ >= kRowsForWidths) {
+    out_ += table_.Take();
+  }
+  // A reader that has gone ends the process by SIGPIPE; other failures have no remedy here.
+  (void)std::fwrite(out_.data(), 1, out_.size(), stdout);
+  (void)std::fflush(stdout);
+  out_.clear();
+}
+
+void FlowPrinter::Finish() {
+  std::ranges::stable_sort(kept_, {}, [](const auto& kept) {
+    return std::pair(kept.first.time().seconds(), kept.first.time().nanos());
+  });
+  const std::size_t most = order_.last != 0 ? order_.last : kept_.size();
+  const std::size_t begin = kept_.size() > most ? kept_.size() - most : 0;
+  for (std::size_t i = begin; i < kept_.size(); ++i) {
+    if (!options_.count || printed_ < *options_.count) {
+      Print(kept_[i].first, kept_[i].second);
+    }
+  }
+  if (options_.format == Format::kWide && printed_ != 0) {
+    table_rows_ = kRowsForWidths;
+  }
+  if (options_.format == Format::kJson) {
+    v1::FlowSummaryLine line;
+    *line.mutable_summary() = Total();
+    std::string summary = ToPrettyJson(line.summary());
+    summary.pop_back();
+    out_ += "\n],\n\"summary\":" + summary + "}\n";
+  }
+  Flush();
+}
+
+v1::FlowSummary FlowPrinter::Total() const {
+  v1::FlowSummary total;
+  std::vector<std::string> nodes;
+  const auto key = [](const auto& time) { return std::pair(time.seconds(), time.nanos()); };
+  for (const v1::FlowSummary& one : summaries_) {
+    total.set_seen(total.seen() + one.seen());
+    total.set_matched(total.matched() + one.matched());
+    total.set_lost(total.lost() + one.lost());
+    total.set_skipped(total.skipped() + one.skipped());
+    if (!one.node().empty()) {
+      nodes.push_back(one.node());
+    }
+    if (HasWindow(one)) {
+      if (!HasWindow(total) || key(one.window_start()) < key(total.window_start())) {
+        *total.mutable_window_start() = one.window_start();
+      }
+      if (!total.has_window_end() || key(total.window_end()) < key(one.window_end())) {
+        *total.mutable_window_end() = one.window_end();
+      }
+    }
+    if (one.nearest_matches() > total.nearest_matches()) {
+      total.set_nearest_matches(one.nearest_matches());
+      total.set_nearest_dropped_term(one.nearest_dropped_term());
+    }
+  }
+  total.set_node(Join(nodes, ","));
+  return total;
+}
+
+std::string FlowPrinter::WindowText(const v1::FlowSummary& total) const {
+  if (!HasWindow(total)) {
+    return "-";
+  }
+  const TimeFormat format = rows_.time_format;
+  const auto now = base::SystemClock().WallNow();
+  std::string start = FormatTime(ToWallTime(total.window_start()), format, now);
+  std::string end = FormatTime(ToWallTime(total.window_end()), format, now);
+  if (format == TimeFormat::kLocal || format == TimeFormat::kUtc) {
+    start.resize(start.rfind('.'));
+    end.resize(end.rfind('.'));
+  }
+  return start + "-" + end;
+}
+
+std::string FlowPrinter::SummaryText() const {
+  const v1::FlowSummary total = Total();
+  std::string text;
+  if (printed_ == 0 && !options_.follow) {
+    text = "no flow matched; " + FormatCount(total.seen()) + " seen";
+    if (HasWindow(total)) {
+      text += " in " + FormatAge(ToWallTime(total.window_end()) - ToWallTime(total.window_start()));
+    }
+    if (total.nearest_matches() != 0) {
+      text += "; the nearest filter that matches drops \"" +
+              Printable(total.nearest_dropped_term()) + "\" (" +
+              FormatCount(total.nearest_matches()) + " match)";
+    }
+    text += "\n";
+  }
+  text += "seen " + FormatCount(total.seen()) + " matched " + FormatCount(total.matched()) +
+          " lost " + FormatCount(total.lost());
+  if (total.skipped() != 0) {
+    text += " skipped " + FormatCount(total.skipped());
+  }
+  return text + " window " + WindowText(total) + " node " + total.node() + "\n";
+}
+
+}  // namespace weir::cli

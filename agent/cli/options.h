@@ -1,0 +1,128 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/cli/terminal.h"
+#include "agent/cli/text.h"
+
+// What the flags of each command come to. Plain values: commands.cc fills them, the
+// commands read them.
+namespace weir::cli {
+
+struct GlobalOptions {
+  std::vector<std::string> sockets;
+  ColorMode color = ColorMode::kAuto;
+  bool quiet = false;  // no summary line
+  std::chrono::milliseconds timeout{10'000};
+};
+
+enum class Format : std::uint8_t { kText, kCompact, kWide, kJson, kJsonLines, kDot, kJunit };
+
+// A flag that stands for a term of the filter: --from-workload shop/cart.
+struct FlagTerm {
+  std::string field;  // src
+  std::string op;     // =
+  bool negated = false;
+  std::string value;  // as given; commas separate alternatives, except for `~`
+};
+
+struct FlowsOptions {
+  bool follow = false;
+  bool all = false;
+  std::optional<std::uint64_t> last;
+  std::optional<std::uint64_t> first;
+  std::optional<std::uint64_t> count;
+  std::optional<std::uint32_t> max_rps;
+  std::string since;
+  std::string until;
+  std::vector<FlagTerm> terms;
+  std::string expression;  // the positional one
+  bool print_filter = false;
+  bool exit_empty = false;
+  bool numeric = false;
+  Format format = Format::kCompact;
+  TimeFormat time_format = TimeFormat::kLocal;
+};
+
+struct StatusOptions {
+  bool check = false;
+  std::string workload;
+  Format format = Format::kText;
+};
+
+enum class FailOn : std::uint8_t { kWarn, kFail };
+
+struct CheckOptions {
+  bool pre = false;
+  bool verbose = false;
+  std::string describe;  // a code
+  std::string only;
+  std::vector<std::string> skip;
+  FailOn fail_on = FailOn::kFail;
+  std::chrono::milliseconds wait{0};
+  Format format = Format::kText;
+};
+
+struct TracesOptions {
+  std::string id;  // empty: list
+  std::uint64_t limit = 20;
+  std::string since;
+  std::string slow;
+  std::string service;
+  bool errors = false;
+  Format format = Format::kText;
+};
+
+struct MapOptions {
+  std::string window = "5m";
+  Format format = Format::kText;
+};
+
+struct ListOptions {
+  std::string name;  // empty: all
+  Format format = Format::kText;
+};
+
+struct ConfigCheckOptions {
+  std::string directory;
+  std::string agent_config;
+};
+
+struct CaInitOptions {
+  std::string trust_domain;
+  std::string directory = "/etc/weir/ca";
+  std::uint32_t days = 3652;
+  bool force = false;
+};
+
+struct CaNodeOptions {
+  std::string node;
+  std::string directory = "/etc/weir/ca";
+  std::uint32_t days = 7;
+  bool force = false;
+};
+
+// Everything that the command line can say.
+struct Options {
+  GlobalOptions global;
+  FlowsOptions flows;
+  StatusOptions status;
+  CheckOptions check;
+  TracesOptions traces;
+  MapOptions map;
+  ListOptions workloads;
+  ListOptions certs;
+  ConfigCheckOptions config_check;
+  CaInitOptions ca_init;
+  CaNodeOptions ca_node;
+  std::string completion_shell;
+  std::string help_topic;
+  std::string man_directory;
+  std::vector<std::string> uninstall_arguments;
+};
+
+}  // namespace weir::cli

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weir::cli {
+
+enum class ColorMode : std::uint8_t { kAuto, kAlways, kNever };
+enum class Color : std::uint8_t { kNone, kBold, kDim, kRed, kGreen, kYellow, kCyan };
+
+// What the terminal behind a stream can show.
+struct Style {
+  bool color = false;
+  std::size_t width = 0;  // columns; 0: no limit, as in a pipe
+};
+
+// Style of `fd` (1 or 2): NO_COLOR, CLICOLOR_FORCE, TERM=dumb and COLUMNS are heeded.
+Style StyleOf(int fd, ColorMode mode);
+
+// `text` in `color`, which never says anything that the word does not say too.
+std::string Paint(const Style& style, Color color, std::string_view text);
+
+// Columns that `text` takes: characters of UTF-8, without escape sequences.
+std::size_t DisplayWidth(std::string_view text);
+
+// `text` with what a terminal would act on (control characters) replaced: names and paths
+// come from peers.
+std::string Printable(std::string_view text);
+
+// Breaks `text` at blanks into lines of `width` (0: no break), each with `indent` blanks.
+std::string Wrap(std::string_view text, std::size_t width, std::size_t indent);
+
+// Table aligns columns; cells may hold escape sequences of Paint.
+class Table {
+ public:
+  // Names that begin with '>' are right-aligned columns.
+  explicit Table(std::vector<std::string> header);
+  void Add(std::vector<std::string> row);
+  // The rows added since the last call, the header before the first ones. Widths are
+  // fixed by the first call, so that later rows of a stream stay below it.
+  std::string Take();
+
+ private:
+  std::vector<std::string> header_;
+  std::vector<bool> right_;
+  std::vector<std::vector<std::string>> rows_;
+  std::vector<std::size_t> widths_;
+};
+
+}  // namespace weir::cli
