@@ -10,7 +10,7 @@
 
 namespace {
 
-using Rig = weir::testing::Http1RelayRig;
+using Rig = weir::test::Http1RelayRig;
 using Action = Rig::Relay::Action;
 namespace http = weir::http;
 
@@ -70,12 +70,12 @@ void Run(Rig& rig, std::string_view requests, std::string_view responses, std::u
   const auto note = [&](const Rig::Relay::Result& result) {
     open = result.action == Action::kContinue;
   };
-  weir::testing::FeedInPieces(requests, seed, [&](std::string_view piece) {
+  weir::test::FeedInPieces(requests, seed, [&](std::string_view piece) {
     if (open && rig.relay().wants_downstream()) {
       note(rig.Downstream(piece));
     }
   });
-  weir::testing::FeedInPieces(responses, seed, [&](std::string_view piece) {
+  weir::test::FeedInPieces(responses, seed, [&](std::string_view piece) {
     if (open) {
       note(rig.Upstream(piece));
     }

@@ -6,7 +6,7 @@
 #include "tests/support/http1_transcript.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using weir::testing::Http1Transcript;
+  using weir::test::Http1Transcript;
   if (size == 0) {
     return 0;
   }
@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Http1Transcript whole(kind, limits);
   whole.Feed(stream);
   Http1Transcript cut(kind, limits);
-  weir::testing::FeedInPieces(stream, data[0], [&](std::string_view piece) { cut.Feed(piece); });
+  weir::test::FeedInPieces(stream, data[0], [&](std::string_view piece) { cut.Feed(piece); });
   WEIR_PROPERTY(whole.events() == cut.events());
   WEIR_PROPERTY(whole.error() == cut.error());
   WEIR_PROPERTY(whole.is_opaque() == cut.is_opaque());

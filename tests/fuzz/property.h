@@ -16,7 +16,7 @@
     }                                                                                     \
   } while (false)
 
-namespace weir::testing {
+namespace weir::test {
 
 // Gives `bytes` to `take` in pieces of 1 to 16 bytes, by a sequence that `seed` names.
 template <typename Take>
@@ -30,4 +30,4 @@ void FeedInPieces(std::string_view bytes, std::uint8_t seed, Take&& take) {
   }
 }
 
-}  // namespace weir::testing
+}  // namespace weir::test

@@ -6,7 +6,7 @@
 
 #include "agent/http/token.h"
 
-namespace weir::testing {
+namespace weir::test {
 namespace {
 
 using http::Http1Error;
@@ -546,4 +546,4 @@ std::vector<MalformedResponse> MalformedResponses() {
   return all;
 }
 
-}  // namespace weir::testing
+}  // namespace weir::test

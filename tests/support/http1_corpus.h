@@ -5,7 +5,7 @@
 
 #include "agent/http/http1_parser.h"
 
-namespace weir::testing {
+namespace weir::test {
 
 // A request stream that must be refused, and for what.
 struct MalformedRequest {
@@ -34,4 +34,4 @@ struct MalformedResponse {
 };
 std::vector<MalformedResponse> MalformedResponses();
 
-}  // namespace weir::testing
+}  // namespace weir::test

@@ -10,7 +10,7 @@
 #include "agent/proxy/http1_relay.h"
 #include "agent/proxy/text.h"
 
-namespace weir::testing {
+namespace weir::test {
 
 // One relay with everything around it: bytes in by side, what came out by side, and the
 // requests that were reported.
@@ -80,4 +80,4 @@ class Http1RelayRig final : public proxy::ExchangeHandler {
   std::optional<Relay> relay_;
 };
 
-}  // namespace weir::testing
+}  // namespace weir::test

@@ -6,7 +6,7 @@
 
 #include "agent/http/http1_parser.h"
 
-namespace weir::testing {
+namespace weir::test {
 
 // Reads a stream of requests, or of responses to requests of one kind, in whatever pieces
 // it comes, as the relay does, and writes down what it saw.
@@ -127,4 +127,4 @@ class Http1Transcript {
   http::Http1Error error_ = http::Http1Error::kNone;
 };
 
-}  // namespace weir::testing
+}  // namespace weir::test

@@ -11,7 +11,7 @@
 namespace weir::http {
 namespace {
 
-using testing::Http1Transcript;
+using test::Http1Transcript;
 
 constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -160,7 +160,7 @@ TEST(ResponseHeadTest, SeesInterimResponsesAndSwitches) {
 }
 
 TEST(Http1CorpusTest, RefusesEachMalformedRequestForItsReason) {
-  const auto cases = testing::MalformedRequests();
+  const auto cases = test::MalformedRequests();
   EXPECT_GE(cases.size(), 150U);
   for (const auto& one : cases) {
     Http1Transcript transcript;
@@ -171,7 +171,7 @@ TEST(Http1CorpusTest, RefusesEachMalformedRequestForItsReason) {
 }
 
 TEST(Http1CorpusTest, RefusesEachMalformedRequestWhateverItsSplit) {
-  for (const auto& one : testing::MalformedRequests()) {
+  for (const auto& one : test::MalformedRequests()) {
     if (one.bytes.size() < 600) {
       SCOPED_TRACE(one.name);
       ExpectSameForEverySplit(one.bytes, [] { return Http1Transcript(); });
@@ -180,7 +180,7 @@ TEST(Http1CorpusTest, RefusesEachMalformedRequestWhateverItsSplit) {
 }
 
 TEST(Http1CorpusTest, ReadsEachWellFormedStreamWhateverItsSplit) {
-  for (const auto& one : testing::WellFormedRequests()) {
+  for (const auto& one : test::WellFormedRequests()) {
     SCOPED_TRACE(one.name);
     Http1Transcript transcript;
     transcript.Feed(one.bytes);
@@ -192,7 +192,7 @@ TEST(Http1CorpusTest, ReadsEachWellFormedStreamWhateverItsSplit) {
 }
 
 TEST(Http1CorpusTest, RefusesEachMalformedResponseWhateverItsSplit) {
-  for (const auto& one : testing::MalformedResponses()) {
+  for (const auto& one : test::MalformedResponses()) {
     SCOPED_TRACE(one.name);
     Http1Transcript transcript(one.kind, {});
     transcript.Feed(one.bytes);

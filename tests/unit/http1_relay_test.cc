@@ -14,7 +14,7 @@ namespace {
 
 using observe::Reason;
 using Action = Http1Relay::Action;
-using Rig = testing::Http1RelayRig;
+using Rig = test::Http1RelayRig;
 using Role = Rig::Role;
 using std::chrono::milliseconds;
 
@@ -223,7 +223,7 @@ TEST(Http1RelayTest, TakesTheBodyOfAnUpgradeRequest) {
 // ---- limits and errors ----
 
 TEST(Http1RelayTest, AnswersEachMalformedRequestAndPassesNothingOfItsHead) {
-  for (const auto& one : testing::MalformedRequests()) {
+  for (const auto& one : test::MalformedRequests()) {
     SCOPED_TRACE(one.name);
     Rig rig;
     const auto result = rig.Downstream(one.bytes);
@@ -240,7 +240,7 @@ TEST(Http1RelayTest, AnswersEachMalformedRequestAndPassesNothingOfItsHead) {
 }
 
 TEST(Http1RelayTest, AnswersEachMalformedResponseWith502OrResets) {
-  for (const auto& one : testing::MalformedResponses()) {
+  for (const auto& one : test::MalformedResponses()) {
     SCOPED_TRACE(one.name);
     Rig rig;
     rig.Downstream(kGet);
