@@ -3,9 +3,12 @@ veth, nginx as the application in the server's. What differs between the variant
 what stands between the load generator and nginx."""
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
+
+from topology import mount_bpffs, unmount_bpffs
 
 SMALL_BYTES = 128
 BIG_BYTES = 64 << 20
@@ -111,12 +114,11 @@ http {{
         """Variants with a proxy start it here and add it to self.proxies."""
 
     def start(self, side, ns, log_name, words):
-        procs = self.cgroup / side / "cgroup.procs"
         with open(self.run / f"{log_name}.log", "ab") as log:
             process = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{ns}", *map(str, words)], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=lambda: procs.write_text(str(os.getpid())))
+                preexec_fn=self.enter(side))
         self.processes.append(process)
         return process
 
@@ -128,15 +130,19 @@ http {{
                  str(connections), str(seconds)]
         if rate:
             words.append(str(rate))
-        procs = self.cgroup / "client" / "cgroup.procs"
         return subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
-                                preexec_fn=lambda: procs.write_text(str(os.getpid())))
+                                preexec_fn=self.enter("client"))
+
+    def enter(self, side):
+        """For preexec_fn: puts the new process into the variant's cgroup, where hooks see it."""
+        procs = self.cgroup / side / "cgroup.procs"
+        return lambda: procs.write_text(str(os.getpid()))
 
     def ready(self):
         done = subprocess.run(
             ["nsenter", f"--net=/run/netns/{self.client_ns}", "curl", "-s", "-m2", "-o", "/dev/null",
              "-w", "%{http_code} %{size_download}", f"http://{self.target}/small"],
-            capture_output=True, text=True)
+            capture_output=True, text=True, preexec_fn=self.enter("client"))
         return done.stdout == f"200 {SMALL_BYTES}"
 
     def wait_ready(self, seconds=20):
@@ -185,4 +191,13 @@ def sweep(prefix, run, cgroup):
         for directory in sorted((d for d in cgroup.rglob("*") if d.is_dir()), key=lambda d: -len(d.parts)):
             directory.rmdir()
         cgroup.rmdir()
-    subprocess.run(["rm", "-rf", str(run)], check=False)
+    unmount_bpffs(run / "bpf")
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def prepare(prefix, run, cgroup):
+    """An empty bed, with a BPF file system of its own."""
+    sweep(prefix, run, cgroup)
+    run.mkdir()
+    os.chmod(run, 0o755)
+    mount_bpffs(run / "bpf")

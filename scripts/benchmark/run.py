@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "demo"))
 
-from bed import Pair, anonymous_kib, run_time_ns, sweep  # noqa: E402
+from bed import Pair, anonymous_kib, prepare, run_time_ns, sweep  # noqa: E402
 from peers import EnvoyHttpPair, EnvoyTcpPair, HaproxyPair, NginxPair, ProxyPair, make_certificates  # noqa: E402
 from topology import cgroup2_root  # noqa: E402
 from weir_pair import WeirHttpPair, WeirTcpPair  # noqa: E402
@@ -100,9 +100,7 @@ def main():
     wanted = options.benchmarks or list(BENCHMARKS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     cgroup = cgroup2_root() / PREFIX
-    sweep(PREFIX, RUN, cgroup)
-    RUN.mkdir()
-    os.chmod(RUN, 0o755)
+    prepare(PREFIX, RUN, cgroup)
     agent = pathlib.Path(options.bin, "weir-agent").resolve()
     (RUN / "agent-binary").write_text(str(agent))
     ProxyPair.certificates = RUN

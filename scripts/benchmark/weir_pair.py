@@ -15,7 +15,7 @@ class WeirTcpPair(Pair):
     cli = None
 
     def start_proxies(self):
-        self.bpffs = {side: f"/sys/fs/bpf/{self.client_ns}-{side}" for side in ("client", "server")}
+        self.bpffs = {side: self.run.parent / "bpf" / f"{self.name}-{side}" for side in ("client", "server")}
         sh(self.cli, "ca", "init", "--trust-domain", "bench.test", "--dir", self.run / "ca")
         documents = self.run / "mesh.d"
         documents.mkdir()

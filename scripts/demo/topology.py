@@ -39,6 +39,18 @@ def cgroup2_root():
                      "mount -t cgroup2 none /sys/fs/cgroup/unified")
 
 
+def mount_bpffs(path):
+    """A BPF file system of one's own: the machine's may be missing or somebody else's."""
+    path.mkdir(parents=True, exist_ok=True)
+    sh("mount", "-t", "bpf", "bpf", path)
+
+
+def unmount_bpffs(path):
+    """Also one that a killed run left; its pins go with it."""
+    while subprocess.run(["mountpoint", "-q", str(path)], check=False).returncode == 0:
+        sh("umount", path)
+
+
 @dataclasses.dataclass
 class Pod:
     name: str
@@ -86,7 +98,7 @@ class Node:
 
     @property
     def bpffs(self):
-        return pathlib.Path("/sys/fs/bpf") / f"{self.prefix}-{self.name}"
+        return self.topology.bpffs / self.name
 
     @property
     def socket(self):
@@ -101,6 +113,7 @@ class Topology:
         self.run = pathlib.Path(run)
         self.agent_binary = pathlib.Path(agent_binary)
         self.cgroup = cgroup2_root() / prefix
+        self.bpffs = self.run / "bpf"
         self.nodes = {}
         self.pods = {}
         self.processes = {}
@@ -120,6 +133,7 @@ class Topology:
         self.down()
         self.run.mkdir(parents=True, exist_ok=True)
         os.chmod(self.run, 0o755)
+        mount_bpffs(self.bpffs)
         for node in self.nodes.values():
             node.run.mkdir(parents=True, exist_ok=True)
             self._make_cgroup(node.cgroup / "agent")
@@ -228,8 +242,7 @@ class Topology:
             if name.startswith(self.prefix + "-"):
                 sh("ip", "netns", "del", name, check=False)
         self._remove_cgroups()
-        for directory in pathlib.Path("/sys/fs/bpf").glob(self.prefix + "-*"):
-            shutil.rmtree(directory, ignore_errors=True)
+        unmount_bpffs(self.bpffs)
         shutil.rmtree(self.run, ignore_errors=True)
 
     def _kill_cgroup(self):

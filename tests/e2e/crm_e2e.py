@@ -30,7 +30,7 @@ def bpf_objects():
     """The machine's BPF programs, links and pins; what weir adds must go again."""
     programs = {(p["type"], p.get("name", "")) for p in json.loads(sh("bpftool", "-j", "prog") or "[]")}
     links = len(json.loads(sh("bpftool", "-j", "link") or "[]"))
-    pins = sh("find", "/sys/fs/bpf", "-path", f"*{PREFIX}*", check=False)
+    pins = sh("find", RUN / "bpf", "-mindepth", "1", check=False)
     return programs, links, pins
 
 
