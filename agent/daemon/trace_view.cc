@@ -74,6 +74,7 @@ v1::TraceList ListTraces(const telemetry::TraceStore& store, const admin::TraceQ
     to.set_root_service(trace.root_service);
     to.set_root_name(trace.root_name);
     to.set_span_count(static_cast<std::uint32_t>(trace.spans));
+    to.set_service_count(static_cast<std::uint32_t>(trace.services));
     to.set_error_count(static_cast<std::uint32_t>(trace.errors));
   }
   list.set_seen(found.seen);
@@ -112,9 +113,7 @@ std::optional<v1::Trace> ShowTrace(const telemetry::TraceStore& store, std::stri
   summary.set_duration_seconds(ToSeconds(end - start));
   summary.set_root_service(nodes.front().span.service);
   summary.set_root_name(nodes.front().span.method + " " + nodes.front().span.path);
-  for (const auto& service : services) {
-    summary.add_services(service);
-  }
+  summary.set_service_count(static_cast<std::uint32_t>(services.size()));
   summary.set_span_count(static_cast<std::uint32_t>(nodes.size()));
   summary.set_error_count(errors);
   return trace;

@@ -119,7 +119,9 @@ static __always_inline enum weir_decision weir_check_own(struct bpf_sock_addr* c
   }
   __u32 state = taken->state;
   bpf_sk_release(taken);
-  if (state == BPF_TCP_LISTEN) {
+  // A new SYN takes a tuple over from TIME_WAIT (RFC 6191); counting those as taken would
+  // use up a client's ports at some hundred connections a second.
+  if (state == BPF_TCP_LISTEN || state == BPF_TCP_TIME_WAIT) {
     return WEIR_LEAVE;
   }
   weir_count(WEIR_CONNECT_TUPLE_TAKEN);
