@@ -448,7 +448,7 @@ std::vector<GoodRequests> WellFormedRequests() {
       {"counted", Post("Content-Length: 5\r\n", "hello") + get, 2},
       {"length zero", Post("Content-Length: 0\r\n", "") + get, 2},
       {"length with leading zeros", Post("Content-Length: 0005\r\n", "hello") + get, 2},
-      {"length with white space", Post("Content-Length:\t 5 \t\r\n", "hello") + get, 2},
+      {"length with white space", Post("Content-Length:   5  \r\n", "hello") + get, 2},
       {"chunked", Chunked("5\r\nhello\r\n0\r\n\r\n") + get, 2},
       {"chunked in capitals",
        Post("TRANSFER-ENCODING: CHUNKED\r\n", "A\r\n0123456789\r\n0\r\n\r\n") + get, 2},

@@ -101,6 +101,13 @@ TEST(RequestHeadTest, TakesKnownCodingsBeforeChunked) {
   EXPECT_EQ(ParseRequest(bytes).framing.kind, BodyKind::kChunked);
 }
 
+TEST(RequestHeadTest, TrimsSpacesAndTabsAroundAValue) {
+  const std::string bytes = "POST / HTTP/1.1\r\nHost:\t a \t\r\nContent-Length:\t5\t\r\n\r\n";
+  const RequestHead head = ParseRequest(bytes);
+  EXPECT_EQ(head.host, "a");
+  EXPECT_EQ(head.framing.length, 5U);
+}
+
 TEST(RequestHeadTest, SeesExpectContinue) {
   const std::string bytes =
       "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n";
