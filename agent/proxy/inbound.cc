@@ -134,6 +134,13 @@ void InboundPeek::BecomeTunnel() {
     Refuse(Reason::kNoIdentity);
     return;
   }
+  // Tunnels do not count as connections of the workload, their streams do; but neither may
+  // a peer open as many as it likes.
+  if (context_.stats.tunnels_server.value() >=
+      context_.snapshot->limits().max_connections_per_workload) {
+    Refuse(Reason::kLimitReached);
+    return;
+  }
   auto tunnel =
       std::make_unique<ServerTunnel>(context_, connection_.tuple, connection_.destination);
   ServerTunnel& started = *tunnel;

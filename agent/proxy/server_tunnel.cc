@@ -13,7 +13,7 @@ using observe::Reason;
 
 ServerTunnel::ServerTunnel(WorkerContext& context, const base::ConnectionTuple& tuple,
                            std::shared_ptr<const model::LocalWorkload> destination)
-    : Session(destination->id),
+    : Session(destination->id, /*counts=*/false),
       context_(context),
       tuple_(tuple),
       destination_(std::move(destination)),

@@ -14,7 +14,9 @@ SessionTable::~SessionTable() = default;
 
 Session& SessionTable::Insert(std::unique_ptr<Session> session) {
   session->id_ = next_id_++;
-  ++counts_[session->owner_];
+  if (session->counts_) {
+    ++counts_[session->owner_];
+  }
   Session& inserted = *session;
   sessions_.emplace(inserted.id_, std::move(session));
   return inserted;
@@ -38,8 +40,10 @@ void SessionTable::Retire(Session& session) {
 void SessionTable::Sweep() {
   for (const SessionId id : std::exchange(retired_, {})) {
     const auto found = sessions_.find(id);
-    if (const auto count = counts_.find(found->second->owner_); --count->second == 0) {
-      counts_.erase(count);
+    if (found->second->counts_) {
+      if (const auto count = counts_.find(found->second->owner_); --count->second == 0) {
+        counts_.erase(count);
+      }
     }
     // Out of the table first: a destructor may look into it.
     const std::unique_ptr<Session> dead = std::move(found->second);

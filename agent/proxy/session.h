@@ -26,7 +26,7 @@ class Session {
   virtual ~Session() = default;
 
   [[nodiscard]] SessionId id() const { return id_; }
-  // The workload that it counts against.
+  // The workload that it belongs to.
   [[nodiscard]] model::LocalId owner() const { return owner_; }
 
   // Breaks it off at once: both ends see a reset, the record says `reason`.
@@ -42,12 +42,14 @@ class Session {
   virtual void OnDrain() noexcept {}
 
  protected:
-  explicit Session(model::LocalId owner) : owner_(owner) {}
+  // `counts`: against the limit of the workload's connections.
+  explicit Session(model::LocalId owner, bool counts = true) : owner_(owner), counts_(counts) {}
 
  private:
   friend class SessionTable;
   SessionId id_ = 0;
   model::LocalId owner_ = model::LocalId::kNone;
+  bool counts_ = false;
   bool retired_ = false;
 };
 
@@ -67,7 +69,7 @@ class SessionTable {
   // Destroys it at the end of this turn; a second call does nothing.
   void Retire(Session& session);
   [[nodiscard]] std::size_t size() const { return sessions_.size() - retired_.size(); }
-  // Sessions of a workload now, retired ones of this turn included.
+  // Sessions that count against a workload now, retired ones of this turn included.
   [[nodiscard]] std::size_t CountOf(model::LocalId owner) const;
   // Calls `visit` for each that is not retired; it may retire and insert.
   void ForEach(const std::function<void(Session&)>& visit);

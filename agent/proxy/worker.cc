@@ -80,7 +80,11 @@ class Worker::Core final : private io::EventHandler {
     context_.witnesses->Forget(id);
   }
   void Do(InstallCredential& command) {
-    context_.credentials[command.id] = std::move(command.credential);
+    if (command.credential == nullptr) {
+      context_.credentials.erase(command.id);
+    } else {
+      context_.credentials[command.id] = std::move(command.credential);
+    }
   }
   void Do(WitnessArrived& command) { context_.witnesses->Arrived(command.accepted); }
   void Do(Drain& command) {

@@ -31,6 +31,7 @@ struct AddListeners {
 struct RemoveWorkload {
   model::LocalId id = model::LocalId::kNone;
 };
+// A null credential takes the present one away.
 struct InstallCredential {
   model::LocalId id = model::LocalId::kNone;
   std::shared_ptr<const tls::WorkloadTls> credential;
