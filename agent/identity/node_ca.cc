@@ -49,10 +49,6 @@ base::Result<tls::Secret> ReadKey(const std::string& path, const std::string& no
   return WithRemedy(tls::Secret::ReadFile(path, kMaxPemFileBytes), IssueCommand(node));
 }
 
-std::string SerialOf(const X509* certificate) {
-  return tls::SerialHex(certificate);
-}
-
 }  // namespace
 
 struct NodeCa::State {
@@ -64,6 +60,9 @@ struct NodeCa::State {
   std::int64_t not_before = 0;
   std::int64_t not_after = 0;
 
+  static base::Result<std::unique_ptr<State>> Read(const NodeCaFiles& files,
+                                                   const std::string& node,
+                                                   const base::Clock& clock);
   base::Result<void> CheckValidity(const std::string& path, const std::string& node) const;
   base::Result<void> CheckSubject(const std::string& path, const std::string& node,
                                   const std::string& trust_domain) const;
@@ -121,10 +120,9 @@ base::Result<void> NodeCa::State::CheckSubject(const std::string& path, const st
 NodeCa::NodeCa(std::unique_ptr<State> state) : state_(std::move(state)) {}
 NodeCa::~NodeCa() = default;
 
-base::Result<std::unique_ptr<NodeCa>> NodeCa::Load(const NodeCaFiles& files,
-                                                   const std::string& node,
-                                                   const std::string& trust_domain,
-                                                   const base::Clock& clock) {
+base::Result<std::unique_ptr<NodeCa::State>> NodeCa::State::Read(const NodeCaFiles& files,
+                                                                 const std::string& node,
+                                                                 const base::Clock& clock) {
   auto chain_pem =
       WithRemedy(base::ReadFile(files.certificate, kMaxPemFileBytes), IssueCommand(node));
   if (!chain_pem) {
@@ -139,11 +137,12 @@ base::Result<std::unique_ptr<NodeCa>> NodeCa::Load(const NodeCaFiles& files,
   if (!bundle_pem) {
     return std::unexpected(bundle_pem.error());
   }
-  auto chain = tls::ParsePemCertificates(*chain_pem, files.certificate, kMaxSigners);
+  auto chain = WithRemedy(tls::ParsePemCertificates(*chain_pem, files.certificate, kMaxSigners),
+                          IssueCommand(node));
   if (!chain) {
     return std::unexpected(chain.error());
   }
-  auto key = tls::ParsePemPrivateKey(*key_pem, files.key);
+  auto key = WithRemedy(tls::ParsePemPrivateKey(*key_pem, files.key), IssueCommand(node));
   if (!key) {
     return std::unexpected(key.error());
   }
@@ -153,23 +152,38 @@ base::Result<std::unique_ptr<NodeCa>> NodeCa::Load(const NodeCaFiles& files,
   state->chain_pem = std::move(*chain_pem);
   state->bundle_pem = std::move(*bundle_pem);
   const X509* certificate = state->signer.certificate.get();
-  state->serial = SerialOf(certificate);
+  state->serial = tls::SerialHex(certificate);
   state->not_before = tls::UnixSeconds(X509_get0_notBefore(certificate)).value_or(0);
   state->not_after = tls::UnixSeconds(X509_get0_notAfter(certificate)).value_or(0);
-  if (!KeyFits(certificate, state->signer.key.get())) {
+  return state;
+}
+
+base::Result<std::unique_ptr<NodeCa>> NodeCa::Load(const NodeCaFiles& files,
+                                                   const std::string& node,
+                                                   const std::string& trust_domain,
+                                                   const base::Clock& clock) {
+  auto state = State::Read(files, node, clock);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  const KeyedCertificate& signer = (*state)->signer;
+  if (!KeyFits(signer.certificate.get(), signer.key.get())) {
     return Bad(ErrorCode::kInvalidArgument,
                "key " + files.key + " is not the key of " + files.certificate,
                "copy both files of one " + IssueCommand(node));
   }
-  if (auto checked = state->CheckValidity(files.certificate, node); !checked) {
+  if (auto checked = (*state)->CheckValidity(files.certificate, node); !checked) {
     return std::unexpected(checked.error());
   }
-  if (auto checked = state->CheckSubject(files.certificate, node, trust_domain); !checked) {
+  if (auto checked = (*state)->CheckSubject(files.certificate, node, trust_domain); !checked) {
     return std::unexpected(checked.error());
   }
-  std::unique_ptr<NodeCa> ca(new NodeCa(std::move(state)));
-  // What peers will check: an SVID of this authority, against this bundle.
   const auto probe = model::SpiffeId::Make(trust_domain, kProbePath);
+  if (!probe) {
+    return std::unexpected(probe.error());
+  }
+  // What peers will check: an SVID of this authority, against this bundle.
+  std::unique_ptr<NodeCa> ca(new NodeCa(std::move(*state)));
   const auto issued = ca->Issue(*probe, kMaxSvidLifetime);
   if (!issued) {
     return std::unexpected(issued.error());
@@ -215,7 +229,7 @@ base::Result<IssuedSvid> NodeCa::Issue(const model::SpiffeId& identity,
   return IssuedSvid{.material = {.spiffe_id = identity.uri(),
                                  .certificate_chain_pem = std::move(*pem) + state_->chain_pem,
                                  .private_key_pem = std::move(*key)},
-                    .serial = SerialOf(made->certificate.get()),
+                    .serial = tls::SerialHex(made->certificate.get()),
                     .not_before = profile.not_before,
                     .not_after = profile.not_after};
 }
