@@ -1,5 +1,6 @@
 """The CRM application on two nodes, and the mesh around it: who lives where, the agents'
 configuration, and how each part is started. Used by the quickstart and the e2e tests."""
+import json
 import pathlib
 import subprocess
 
@@ -26,6 +27,9 @@ EDGES = {
     ("crm-conductor", "crm-salesforce"), ("crm-conductor", "crm-database"),
 }
 
+# One where the request arrives from outside, and two for each edge.
+SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
+
 
 class CrmMesh:
     def __init__(self, prefix, run, agent, cli):
@@ -51,6 +55,20 @@ class CrmMesh:
 
     def weir(self, node, *words, check=True):
         return sh(self.cli, "--socket", self.nodes[node].socket, *words, check=check)
+
+    def weir_everywhere(self, *words, check=True):
+        """The same of both agents at once, joined by the command."""
+        sockets = [word for node in self.nodes.values() for word in ("--socket", node.socket)]
+        return sh(self.cli, *sockets, *words, check=check)
+
+    def spans_by_trace(self, limit=20):
+        """Trace id -> how many spans the agents have of it together, newest first."""
+        counts = {}
+        for node in self.nodes:
+            listed = json.loads(self.weir(node, "traces", "-o", "json", "--limit", limit))
+            for trace in listed["traces"]:
+                counts[trace["traceId"]] = counts.get(trace["traceId"], 0) + trace["spanCount"]
+        return counts
 
     def write_configuration(self):
         """Certificates, the mesh's documents and one agent.yaml per node."""

@@ -1,6 +1,5 @@
 """The quickstart's steps after the build; see scripts/quickstart --help."""
 import argparse
-import json
 import os
 import pathlib
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from crm_mesh import CUSTOMERS, CrmMesh
+from crm_mesh import CUSTOMERS, SPANS_PER_REQUEST, CrmMesh
 from topology import StepFailed, wait_until
 
 RUN = pathlib.Path("/run/weir-quickstart")
@@ -28,17 +27,15 @@ class Progress:
 
 
 def show(mesh, *words):
-    node = "node-a"
-    print(f"\n$ weir {' '.join(words)}        # on {node}")
-    print(mesh.weir(node, *words).rstrip())
+    print(f"\n$ weir {' '.join(words)}        # on both nodes")
+    print(mesh.weir_everywhere(*words).rstrip())
 
 
 def one_whole_trace(mesh):
-    """The newest trace that crossed every service, as node-b and node-a know it."""
-    for line in mesh.weir("node-a", "traces", "-o", "jsonl", "--last", "50").splitlines():
-        trace = json.loads(line)
-        if trace.get("spanCount", 0) >= 4:
-            return trace["traceId"]
+    """The newest trace of which all spans have arrived."""
+    for trace, spans in mesh.spans_by_trace().items():
+        if spans == SPANS_PER_REQUEST:
+            return trace
     return None
 
 
@@ -66,7 +63,8 @@ def run(mesh, progress, keep):
           mesh.request("/customers/1")[1])
 
     progress("what the agents saw")
-    show(mesh, "status")
+    print("\n$ weir status        # on node-a")
+    print(mesh.weir("node-a", "status").rstrip())
     show(mesh, "flows", "--last", "8")
     trace = wait_until("a trace across the services", "weir status shows the span queue",
                        lambda: one_whole_trace(mesh))

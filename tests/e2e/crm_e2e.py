@@ -15,15 +15,12 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
-from crm_mesh import CUSTOMERS, EDGES, SERVICES, CrmMesh  # noqa: E402
+from crm_mesh import CUSTOMERS, EDGES, SERVICES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
 from topology import sh, wait_until  # noqa: E402
 
 PREFIX = "weir-e2e"
 RUN = pathlib.Path("/run/weir-e2e")
 BIN = None
-# Spans that one request through the gateway makes: one where it arrives from outside, and
-# two for each edge.
-SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
 
 
 def bpf_objects():
@@ -65,12 +62,7 @@ class CrmTest(unittest.TestCase):
         return json.loads(self.mesh.weir(node, "status", "-o", "json"))
 
     def spans_of(self, trace_id):
-        spans = []
-        for node in self.mesh.nodes:
-            out = sh(self.mesh.cli, "--socket", self.mesh.nodes[node].socket, "traces", trace_id, "-o", "json",
-                     check=False)
-            spans += json.loads(out)["spans"] if out else []
-        return spans
+        return json.loads(self.mesh.weir_everywhere("traces", trace_id, "-o", "json"))["spans"]
 
     def test_answers_come_from_every_service(self):
         for number, name in CUSTOMERS.items():
@@ -80,12 +72,11 @@ class CrmTest(unittest.TestCase):
                                                 "owner": "inside-sales", "stage": "prospect"})
 
     def test_one_trace_goes_through_all_services(self):
-        before = {t["traceId"] for t in self.weir_json("node-a", "traces", "-o", "jsonl", "--last", "1000")}
+        before = self.mesh.spans_by_trace(1000)
         self.assertEqual(self.mesh.request("/customers/2?token=secret")[0], 200)
 
         def new_trace():
-            traces = self.weir_json("node-a", "traces", "-o", "jsonl", "--last", "1000")
-            return next((t["traceId"] for t in traces if t["traceId"] not in before), None)
+            return next((t for t in self.mesh.spans_by_trace(1000) if t not in before), None)
 
         trace = wait_until("the trace", "weir status", new_trace)
         spans = wait_until("all spans", "weir status",

@@ -25,6 +25,7 @@ def fetch(service, path, headers):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # head and body in one segment
 
     def do_GET(self):
         number = self.path.split("?")[0].rsplit("/", 1)[-1]
