@@ -67,7 +67,7 @@ base::Result<std::unique_ptr<Datapath>> Datapath::Create(Options options) {
   if (!programs) {
     return std::unexpected(programs.error());
   }
-  auto features = ProbeFeatures();
+  auto features = ProbeFeatures(**programs);
   return DatapathImpl::Create({.options = std::move(options),
                                .cgroup_path = std::move(*cgroup_path),
                                .home = std::move(*home),
@@ -129,22 +129,21 @@ base::Result<void> DatapathImpl::AttachHooks() {
     if (!former) {
       return std::unexpected(former.error());
     }
-    if (*former) {
-      const auto info = (*former)->info();
-      if (info && info->target == directory.st_ino) {
-        if (auto replaced = parts_.programs->Replace(hook, **former); !replaced) {
-          return replaced;
-        }
-        hooks_[hook] = std::move(**former);
-        continue;
+    const auto info = *former ? (*former)->info() : base::Result<BpfLink::Info>();
+    // A tracing link takes no other program: that one is replaced below.
+    if (*former && info && info->target == directory.st_ino) {
+      if (auto replaced = parts_.programs->Replace(hook, **former); !replaced) {
+        return replaced;
       }
+      hooks_[hook] = std::move(**former);
+      continue;
     }
     auto link = parts_.programs->Attach(hook, parts_.cgroup.get());
     if (!link) {
       return std::unexpected(link.error());
     }
     hooks_[hook] = std::move(*link);
-    if (*former) {  // of another cgroup directory
+    if (*former) {
       (void)(*former)->Unpin();
     }
   }

@@ -127,7 +127,7 @@ base::Result<void> CleanNamespaces(const Options& options, int home_fd,
                                    const std::set<std::uint64_t>& in_use);
 
 // Tries each kernel feature; after the programs were loaded.
-std::vector<Feature> ProbeFeatures();
+std::vector<Feature> ProbeFeatures(const Programs& programs);
 
 // The self-probe of a workload in a namespace, or of one whose processes are in `cgroup`.
 SelfProbe ProbeNamespace(int netns_fd, int home_fd);

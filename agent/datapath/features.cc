@@ -110,11 +110,14 @@ Feature ProbeSockDiag() {
 
 }  // namespace
 
-std::vector<Feature> ProbeFeatures() {
+std::vector<Feature> ProbeFeatures(const Programs& programs) {
   std::vector<Feature> features;
   features.push_back(
       Named("connect4/6, getpeername4/6, sockops, sk_lookup, iter/tcp programs", "interception"));
   features.back().available = true;  // asked for after they were loaded
+  features.push_back(Named("fentry/inet_csk_listen_stop", "the end of listening sockets",
+                           "a tracepoint that runs for every socket (tp_btf)"));
+  features.back().available = programs.has_fentry();
   for (const auto& probe : kHelpers) {
     features.push_back(ProbeHelper(probe));
   }

@@ -12,6 +12,7 @@
 
 #include "connect.skel.h"
 #include "getpeername.skel.h"
+#include "listen_end.skel.h"
 #include "listeners.skel.h"
 #include "lookup.skel.h"
 #include "sockops.skel.h"
@@ -102,6 +103,20 @@ base::Result<void> RunIterator(const bpf_program* program) {
   }
 }
 
+// Tries to load and attach it.
+bool ProbeFentry() {
+  const Skeleton<struct listen_end, listen_end__destroy> probe(listen_end__open());
+  if (!probe.valid()) {
+    return false;
+  }
+  (void)::bpf_program__set_autoload(probe->progs.weir_state, false);
+  if (listen_end__load(probe.operator->()) != 0) {
+    return false;
+  }
+  const BpfLink link(::bpf_program__attach_trace(probe->progs.weir_listen_stop));
+  return link.valid();
+}
+
 class LoadedPrograms final : public Programs {
  public:
   explicit LoadedPrograms(unsigned worker_count)
@@ -109,6 +124,7 @@ class LoadedPrograms final : public Programs {
         getpeername_(getpeername__open()),
         sockops_(sockops__open()),
         listeners_(listeners__open()),
+        listen_end_(listen_end__open()),
         worker_count_(worker_count) {}
 
   base::Result<void> Load();
@@ -116,6 +132,7 @@ class LoadedPrograms final : public Programs {
     return ::bpf_object__find_map_fd_by_name(connect_->obj, NameOf(which));
   }
   [[nodiscard]] std::uint32_t id(Hook hook) const override;
+  [[nodiscard]] bool has_fentry() const override { return has_fentry_; }
   [[nodiscard]] base::Result<BpfLink> Attach(Hook hook, int cgroup_fd) const override;
   [[nodiscard]] base::Result<void> Replace(Hook hook, BpfLink& link) const override {
     return link.Update(ProgramOf(hook));
@@ -138,7 +155,9 @@ class LoadedPrograms final : public Programs {
   Skeleton<struct getpeername, getpeername__destroy> getpeername_;
   Skeleton<struct sockops, sockops__destroy> sockops_;
   Skeleton<struct listeners, listeners__destroy> listeners_;
+  Skeleton<struct listen_end, listen_end__destroy> listen_end_;
   unsigned worker_count_;
+  bool has_fentry_ = false;
 };
 
 const char* LoadedPrograms::NameOf(Map which) {
@@ -175,9 +194,12 @@ base::Result<void> LoadedPrograms::LoadSharing(bpf_object_skeleton* skeleton, bp
 }
 
 base::Result<void> LoadedPrograms::Load() {
-  if (!connect_.valid() || !getpeername_.valid() || !sockops_.valid() || !listeners_.valid()) {
+  if (!connect_.valid() || !getpeername_.valid() || !sockops_.valid() || !listeners_.valid() ||
+      !listen_end_.valid()) {
     return LibbpfError("open the BPF programs", errno);
   }
+  has_fentry_ = ProbeFentry();
+  (void)TakeLibbpfLog();  // a refusal there is no failure
   connect_->rodata->weir_worker_count = worker_count_;
   if (const int error = connect__load(connect_.operator->()); error != 0) {
     return LibbpfError("load the connect programs", error);
@@ -189,7 +211,12 @@ base::Result<void> LoadedPrograms::Load() {
   if (auto loaded = LoadSharing(sockops_->skeleton, sockops_->obj, "sockops"); !loaded) {
     return loaded;
   }
-  return LoadSharing(listeners_->skeleton, listeners_->obj, "listeners");
+  if (auto loaded = LoadSharing(listeners_->skeleton, listeners_->obj, "listeners"); !loaded) {
+    return loaded;
+  }
+  (void)::bpf_program__set_autoload(
+      has_fentry_ ? listen_end_->progs.weir_state : listen_end_->progs.weir_listen_stop, false);
+  return LoadSharing(listen_end_->skeleton, listen_end_->obj, "listen_end");
 }
 
 const bpf_program* LoadedPrograms::ProgramOf(Hook hook) const {
@@ -204,6 +231,8 @@ const bpf_program* LoadedPrograms::ProgramOf(Hook hook) const {
       return getpeername_->progs.weir_getpeername6;
     case Hook::kSockops:
       return sockops_->progs.weir_sockops;
+    case Hook::kListenEnd:
+      return has_fentry_ ? listen_end_->progs.weir_listen_stop : listen_end_->progs.weir_state;
   }
   return nullptr;
 }
@@ -216,7 +245,9 @@ std::uint32_t LoadedPrograms::id(Hook hook) const {
 }
 
 base::Result<BpfLink> LoadedPrograms::Attach(Hook hook, int cgroup_fd) const {
-  bpf_link* link = ::bpf_program__attach_cgroup(ProgramOf(hook), cgroup_fd);
+  const bpf_program* program = ProgramOf(hook);
+  bpf_link* link = hook == Hook::kListenEnd ? ::bpf_program__attach_trace(program)
+                                            : ::bpf_program__attach_cgroup(program, cgroup_fd);
   if (link == nullptr) {
     return LibbpfError(std::string("attach the hook ") + ToString(hook), errno);
   }
@@ -274,10 +305,13 @@ base::Result<BpfLink::Info> BpfLink::info() const {
   if (link_ == nullptr || ::bpf_obj_get_info_by_fd(::bpf_link__fd(link_), &raw, &length) != 0) {
     return base::SystemError("ask for a link");
   }
-  return Info{
-      .link_id = raw.id,
-      .program_id = raw.prog_id,
-      .target = raw.type == BPF_LINK_TYPE_NETNS ? raw.netns.netns_ino : raw.cgroup.cgroup_id};
+  std::uint64_t target = 1;
+  if (raw.type == BPF_LINK_TYPE_NETNS) {
+    target = raw.netns.netns_ino;
+  } else if (raw.type == BPF_LINK_TYPE_CGROUP) {
+    target = raw.cgroup.cgroup_id;
+  }
+  return Info{.link_id = raw.id, .program_id = raw.prog_id, .target = target};
 }
 
 bool BpfLink::pinned() const {
@@ -330,6 +364,8 @@ const char* ToString(Hook hook) {
       return "getpeername6";
     case Hook::kSockops:
       return "sockops";
+    case Hook::kListenEnd:
+      return "listen_end";
   }
   return "";
 }

@@ -35,7 +35,8 @@ class BpfLink {
   struct Info {
     std::uint32_t link_id = 0;
     std::uint32_t program_id = 0;
-    std::uint64_t target = 0;  // cgroup id, or inode of the network namespace; 0: detached
+    std::uint64_t target =
+        0;  // cgroup id, or inode of the network namespace; 0: detached; 1: neither
   };
   [[nodiscard]] base::Result<Info> info() const;
   [[nodiscard]] bool valid() const { return link_ != nullptr; }
@@ -50,9 +51,18 @@ class BpfLink {
   bpf_link* link_ = nullptr;
 };
 
-enum class Hook : std::uint8_t { kConnect4, kConnect6, kGetpeername4, kGetpeername6, kSockops };
-inline constexpr Hook kHooks[] = {Hook::kSockops, Hook::kGetpeername4, Hook::kGetpeername6,
-                                  Hook::kConnect4, Hook::kConnect6};
+// The hooks that all workloads share; each is on a cgroup but kListenEnd.
+enum class Hook : std::uint8_t {
+  kConnect4,
+  kConnect6,
+  kGetpeername4,
+  kGetpeername6,
+  kSockops,
+  kListenEnd
+};
+// In the order of attachment: what records before what redirects.
+inline constexpr Hook kHooks[] = {Hook::kListenEnd,    Hook::kSockops,  Hook::kGetpeername4,
+                                  Hook::kGetpeername6, Hook::kConnect4, Hook::kConnect6};
 // "connect4", ...; also the name of its pin.
 const char* ToString(Hook hook);
 
@@ -81,9 +91,11 @@ class Programs {
   [[nodiscard]] virtual int map(Map which) const = 0;
   // Kernel's id of a shared hook's program.
   [[nodiscard]] virtual std::uint32_t id(Hook hook) const = 0;
-  // Attaches one of the shared hooks to a cgroup directory.
+  // Attaches one of the shared hooks, to a cgroup directory where it needs one.
   [[nodiscard]] virtual base::Result<BpfLink> Attach(Hook hook, int cgroup_fd) const = 0;
-  // Puts its program into a link that exists.
+  // Whether the listener's end is seen by fentry; else by a tracepoint of every socket.
+  [[nodiscard]] virtual bool has_fentry() const = 0;
+  // Puts a cgroup hook's program into a link that exists.
   [[nodiscard]] virtual base::Result<void> Replace(Hook hook, BpfLink& link) const = 0;
   // Loads the lookup program of one namespace and attaches it there, or puts it into
   // `former`, the pinned link of an earlier run.

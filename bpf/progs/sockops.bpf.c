@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
 // What only the kernel sees of sockets: the tuple of a connection before its SYN leaves,
-// the start of a listening socket and the end of either.
+// its end, and the start of a listening socket.
 #include "bpf/lib/address.h"
 #include "bpf/lib/listening.h"
 #include "bpf/lib/maps.h"
@@ -95,16 +95,11 @@ static __always_inline void weir_on_listen(struct bpf_sock_ops* ops, struct bpf_
     also_v4 = tcp && !BPF_CORE_READ_BITFIELD_PROBED((struct sock_common*)tcp, skc_ipv6only);
   }
   weir_begin_listening(known, &key, also_v4, owner);
-  weir_watch_close(ops);
 }
 
 static __always_inline void weir_on_close(struct bpf_sock_ops* ops, struct bpf_sock* sk) {
   struct weir_sock* known = bpf_sk_storage_get(&weir_sockets, sk, 0, 0);
-  if (!known) {
-    return;
-  }
-  weir_end_listening(known);
-  if (!(known->flags & (WEIR_SOCK_OWN | WEIR_SOCK_REDIRECTED))) {
+  if (!known || !(known->flags & (WEIR_SOCK_OWN | WEIR_SOCK_REDIRECTED))) {
     return;
   }
   struct weir_tuple tuple = weir_tuple_of(ops);
