@@ -185,7 +185,7 @@ class CrmMesh:
         path = self.topology.run / "wire.pcap"
         node = self.nodes["node-a"]
         self.topology.start("capture", node.netns, node.cgroup / "agent",
-                            ["tcpdump", "-i", "uplink0", "-U", "-s", "0", "-Z", "root", "-w", path, "tcp"])
+                            ["tcpdump", "-i", "uplink0", "--immediate-mode", "-U", "-s", "0", "-Z", "root", "-w", path, "tcp"])
         wait_until("the capture runs", f"look at {self.topology.run}/capture.log", path.exists)
         return path
 

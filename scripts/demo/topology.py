@@ -182,6 +182,8 @@ class Topology:
         sh("ip", "-n", netns, *words)
 
     def _addresses(self, netns, device, v4, v6):
+        # Addresses are there at once and not after a detection of duplicates.
+        self.in_netns(netns, "sysctl", "-qw", f"net.ipv6.conf.{device}.accept_dad=0")
         self._ip(netns, "addr", "add", v4, "dev", device)
         self._ip(netns, "-6", "addr", "add", v6, "dev", device, "nodad")
         self._ip(netns, "link", "set", device, "up")
