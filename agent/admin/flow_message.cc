@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "agent/admin/utf8.h"
+#include "agent/base/utf8.h"
 #include "weir/v1/flow.pb.h"
 
 namespace weir::admin {
@@ -23,6 +23,12 @@ void SetTime(google::protobuf::Timestamp* to, base::WallTime time) {
 
 double Seconds(base::Nanoseconds time) {
   return std::chrono::duration<double>(time).count();
+}
+
+// Texts come from peers and may be any bytes; a message holds nothing but UTF-8.
+std::string ToUtf8(std::string_view text) {
+  std::string scratch;
+  return std::string(base::ToUtf8(text, scratch));
 }
 
 void SetParty(v1::Party* to, const observe::Party& party) {

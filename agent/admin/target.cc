@@ -8,8 +8,8 @@
 #include <span>
 #include <utility>
 
-#include "agent/admin/utf8.h"
 #include "agent/base/nearest_name.h"
+#include "agent/base/utf8.h"
 
 namespace weir::admin {
 namespace {
@@ -37,7 +37,7 @@ base::Result<std::string> Decode(std::string_view text) {
     decoded += static_cast<char>(byte);
     i += 2;
   }
-  if (!IsUtf8(decoded)) {
+  if (!base::IsUtf8(decoded)) {
     return base::MakeError(base::ErrorCode::kInvalidArgument, "the target is not UTF-8");
   }
   return decoded;
