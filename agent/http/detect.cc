@@ -1,7 +1,9 @@
 #include "agent/http/detect.h"
 
 #include <algorithm>
-#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "agent/http/token.h"
@@ -64,7 +66,7 @@ Detected DetectText(std::string_view text, bool whole) {
   } else if (text == "\r") {
     return Detected::kNeedMore;
   }
-  const auto method_end = std::find_if_not(text.begin(), text.end(), IsMethodLetter);
+  const auto* const method_end = std::ranges::find_if_not(text, IsMethodLetter);
   const auto length = static_cast<std::size_t>(method_end - text.begin());
   if (length > kMaxMethodBytes) {
     return Detected::kOpaque;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string_view>
@@ -124,7 +125,9 @@ void BodyReader::TakeSizeByte(char byte) {
   }
   if (++line_bytes_ > kMaxSizeLineBytes) {
     Fail(Http1Error::kBadChunkSize);
-  } else if (in_size && digit >= 0 && remaining_ <= (kMaxSize >> 4U)) {
+    return;
+  }
+  if (in_size && digit >= 0 && remaining_ <= (kMaxSize >> 4U)) {
     remaining_ = (remaining_ << 4U) | static_cast<unsigned>(digit);
     state_ = State::kSize;
   } else if (state_ == State::kSize && byte == ';') {
@@ -144,27 +147,31 @@ void BodyReader::TakeTrailerByte(char byte, const Http1Limits& limits) {
   const bool token = IsClass(byte, CharClass::kToken);
   if (state_ == State::kLastLf) {
     Expect(byte == '\n', State::kDone, Http1Error::kBadTrailer);
-  } else if (state_ == State::kTrailerStart && byte == '\r') {
-    state_ = State::kLastLf;
-  } else if (state_ == State::kTrailerStart && token) {
-    if (++trailer_count_ > limits.max_header_count) {
-      Fail(Http1Error::kTooManyHeaders);
-    } else if (++line_bytes_ > limits.max_header_bytes) {
-      Fail(Http1Error::kHeadersTooLarge);
-    } else {
-      state_ = State::kTrailerName;
+    return;
+  }
+  if (state_ == State::kTrailerStart) {
+    if (byte == '\r') {
+      state_ = State::kLastLf;
+      return;
     }
-  } else if (++line_bytes_ > limits.max_header_bytes) {
+    if (token && ++trailer_count_ > limits.max_header_count) {
+      Fail(Http1Error::kTooManyHeaders);
+      return;
+    }
+  }
+  if (++line_bytes_ > limits.max_header_bytes) {
     Fail(Http1Error::kHeadersTooLarge);
-  } else if (state_ == State::kTrailerName && byte == ':') {
-    state_ = State::kTrailerValue;
-  } else if (state_ == State::kTrailerValue && byte == '\r') {
-    state_ = State::kTrailerLf;
-  } else if (state_ == State::kTrailerLf && byte == '\n') {
-    state_ = State::kTrailerStart;
-  } else if (!(state_ == State::kTrailerName && token) &&
-             !(state_ == State::kTrailerValue && IsClass(byte, CharClass::kValue))) {
-    Fail(Http1Error::kBadTrailer);
+  } else if (state_ == State::kTrailerStart) {
+    Expect(token, State::kTrailerName, Http1Error::kBadTrailer);
+  } else if (state_ == State::kTrailerName) {
+    Expect(token || byte == ':', byte == ':' ? State::kTrailerValue : State::kTrailerName,
+           Http1Error::kBadTrailer);
+  } else if (state_ == State::kTrailerValue) {
+    const bool value = IsClass(byte, CharClass::kValue);
+    Expect(value || byte == '\r', byte == '\r' ? State::kTrailerLf : State::kTrailerValue,
+           Http1Error::kBadTrailer);
+  } else {
+    Expect(byte == '\n', State::kTrailerStart, Http1Error::kBadTrailer);
   }
 }
 

@@ -1,8 +1,10 @@
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "agent/http/http1_parser.h"
 #include "agent/http/token.h"
@@ -30,15 +32,15 @@ FieldId Identify(std::string_view name) {
     FieldId id;
   };
   static constexpr std::array<Known, 9> kKnown = {{
-      {"connection", FieldId::kConnection},
-      {"content-length", FieldId::kContentLength},
-      {"expect", FieldId::kExpect},
-      {"host", FieldId::kHost},
-      {"traceparent", FieldId::kTraceParent},
-      {"tracestate", FieldId::kTraceState},
-      {"transfer-encoding", FieldId::kTransferEncoding},
-      {"upgrade", FieldId::kUpgrade},
-      {"user-agent", FieldId::kUserAgent},
+      {.name = "connection", .id = FieldId::kConnection},
+      {.name = "content-length", .id = FieldId::kContentLength},
+      {.name = "expect", .id = FieldId::kExpect},
+      {.name = "host", .id = FieldId::kHost},
+      {.name = "traceparent", .id = FieldId::kTraceParent},
+      {.name = "tracestate", .id = FieldId::kTraceState},
+      {.name = "transfer-encoding", .id = FieldId::kTransferEncoding},
+      {.name = "upgrade", .id = FieldId::kUpgrade},
+      {.name = "user-agent", .id = FieldId::kUserAgent},
   }};
   for (const Known& known : kKnown) {
     if (EqualsIgnoreCase(name, known.name)) {
@@ -429,18 +431,28 @@ Progress HeadScanner::Scan(std::string_view bytes, const Http1Limits& limits) {
     if (!has_cr) {
       return Fail(Http1Error::kBareLf);
     }
-    const bool first_is_empty = content == 0 && line_count_ == 0;
-    if (first_is_empty && line_begin_ > 0) {
-      return Fail(Http1Error::kBadStartLine);
-    }
-    line_begin_ = scanned_ = end + 1;
-    if (content == 0 && !first_is_empty) {
-      return Progress::kComplete;
-    }
-    if (!first_is_empty && line_count_++ == 0) {
-      fields_begin_ = line_begin_;
+    if (const Progress progress = EndLine(content); progress != Progress::kNeedMore) {
+      return progress;
     }
   }
+}
+
+// Goes behind a line of `content` bytes, which may be the empty one that ends the head.
+// RFC 9112 section 2.2: one empty line before a request is passed over.
+Progress HeadScanner::EndLine(std::size_t content) {
+  const bool is_first = line_count_ == 0;
+  if (content == 0 && is_first && line_begin_ > 0) {
+    return Fail(Http1Error::kBadStartLine);
+  }
+  line_begin_ = ++scanned_;
+  if (content == 0) {
+    return is_first ? Progress::kNeedMore : Progress::kComplete;
+  }
+  ++line_count_;
+  if (is_first) {
+    fields_begin_ = line_begin_;
+  }
+  return Progress::kNeedMore;
 }
 
 Http1Error ParseRequestHead(std::string_view bytes, RequestHead& head) {

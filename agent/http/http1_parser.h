@@ -68,6 +68,7 @@ class HeadScanner {
 
  private:
   Progress Fail(Http1Error error);
+  Progress EndLine(std::size_t content);
   [[nodiscard]] Http1Error CheckLength(std::size_t content, const Http1Limits& limits) const;
 
   std::size_t line_begin_ = 0;

@@ -1,11 +1,18 @@
 #include "agent/http/trace_context.h"
 
 #include <sys/random.h>
+#include <sys/types.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/check.h"
@@ -47,7 +54,7 @@ char* PutHex(std::span<const std::uint8_t> bytes, char* out) {
 }
 
 bool IsZero(std::span<const std::uint8_t> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t byte) { return byte == 0; });
+  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
 }
 
 // key = ( lcalpha / DIGIT ) 0*255( lcalpha / DIGIT / "_" / "-" / "*" / "/" / "@" )
@@ -57,7 +64,7 @@ bool IsStateKey(std::string_view key) {
     return false;
   }
   const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return plain(key.front()) && std::all_of(key.begin(), key.end(), [&](char c) {
+  return plain(key.front()) && std::ranges::all_of(key, [&](char c) {
            return plain(c) || c == '_' || c == '-' || c == '*' || c == '/' || c == '@';
          });
 }
@@ -68,8 +75,8 @@ bool IsStateValue(std::string_view value) {
   if (value.empty() || value.size() > kMaxValueBytes || value.back() == ' ') {
     return false;
   }
-  return std::all_of(value.begin(), value.end(),
-                     [](char c) { return c >= ' ' && c <= '~' && c != ',' && c != '='; });
+  return std::ranges::all_of(value,
+                             [](char c) { return c >= ' ' && c <= '~' && c != ',' && c != '='; });
 }
 
 std::size_t JoinedBytes(std::span<const std::string_view> members) {

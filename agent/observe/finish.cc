@@ -1,42 +1,58 @@
 #include "agent/observe/finish.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
+
+#include "agent/model/snapshot.h"
+#include "agent/observe/record.h"
 
 namespace weir::observe {
 namespace {
 
-// Bytes of the UTF-8 character that `text` begins with (RFC 3629: shortest forms only, no
-// surrogates, nothing above U+10FFFF); 0 if it begins with none.
+// RFC 3629 section 4: how long a character is by its first byte, and between what its
+// second byte must be. That leaves out longer forms than needed, surrogates, and what is
+// above U+10FFFF.
+struct CharacterForm {
+  std::uint8_t first_from;
+  std::uint8_t first_to;
+  std::uint8_t size;
+  std::uint8_t second_from;
+  std::uint8_t second_to;
+};
+constexpr std::array<CharacterForm, 8> kForms = {{
+    {.first_from = 0xc2, .first_to = 0xdf, .size = 2, .second_from = 0x80, .second_to = 0xbf},
+    {.first_from = 0xe0, .first_to = 0xe0, .size = 3, .second_from = 0xa0, .second_to = 0xbf},
+    {.first_from = 0xe1, .first_to = 0xec, .size = 3, .second_from = 0x80, .second_to = 0xbf},
+    {.first_from = 0xed, .first_to = 0xed, .size = 3, .second_from = 0x80, .second_to = 0x9f},
+    {.first_from = 0xee, .first_to = 0xef, .size = 3, .second_from = 0x80, .second_to = 0xbf},
+    {.first_from = 0xf0, .first_to = 0xf0, .size = 4, .second_from = 0x90, .second_to = 0xbf},
+    {.first_from = 0xf1, .first_to = 0xf3, .size = 4, .second_from = 0x80, .second_to = 0xbf},
+    {.first_from = 0xf4, .first_to = 0xf4, .size = 4, .second_from = 0x80, .second_to = 0x8f},
+}};
+
+// Bytes of the UTF-8 character that `text` (not empty) begins with; 0 if it begins with none.
 std::size_t CharacterBytes(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
-  const std::uint8_t first = byte(0);
-  if (first < 0x80) {
+  if (byte(0) < 0x80) {
     return 1;
   }
-  std::size_t size = 0;
-  std::uint8_t low = 0x80;
-  std::uint8_t high = 0xbf;
-  if (first >= 0xc2 && first <= 0xdf) {
-    size = 2;
-  } else if (first >= 0xe0 && first <= 0xef) {
-    size = 3;
-    low = first == 0xe0 ? 0xa0 : low;
-    high = first == 0xed ? 0x9f : high;
-  } else if (first >= 0xf0 && first <= 0xf4) {
-    size = 4;
-    low = first == 0xf0 ? 0x90 : low;
-    high = first == 0xf4 ? 0x8f : high;
-  }
-  if (size == 0 || text.size() < size || byte(1) < low || byte(1) > high) {
+  const auto* const form = std::ranges::find_if(kForms, [&](const CharacterForm& one) {
+    return byte(0) >= one.first_from && byte(0) <= one.first_to;
+  });
+  if (form == kForms.end() || text.size() < form->size || byte(1) < form->second_from ||
+      byte(1) > form->second_to) {
     return 0;
   }
-  for (std::size_t i = 2; i < size; ++i) {
-    if (byte(i) < 0x80 || byte(i) > 0xbf) {
-      return 0;
-    }
-  }
-  return size;
+  const std::string_view rest = text.substr(2, form->size - std::size_t{2});
+  const bool whole = std::ranges::all_of(rest, [](char c) { return (c & 0xc0) == 0x80; });
+  return whole ? form->size : 0;
 }
 
 // What the connection's verdict becomes for a request that ended with `reason`. A caller
@@ -52,7 +68,7 @@ Verdict RequestVerdict(Verdict connection, Reason reason) {
 
 std::string CleanText(std::string_view text, std::size_t limit_bytes) {
   const std::string_view head = text.substr(0, limit_bytes);
-  if (std::all_of(head.begin(), head.end(), [](char c) { return (c & 0x80) == 0; })) {
+  if (std::ranges::all_of(head, [](char c) { return (c & 0x80) == 0; })) {
     return std::string(head);
   }
   std::string clean;

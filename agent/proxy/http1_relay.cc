@@ -1,8 +1,17 @@
 #include "agent/proxy/http1_relay.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "agent/base/clock.h"
+#include "agent/http/http1_parser.h"
+#include "agent/io/byte_buffer.h"
+#include "agent/observe/finish.h"
+#include "agent/observe/record.h"
+#include "agent/proxy/request_trace.h"
 #include "agent/proxy/text.h"
 
 namespace weir::proxy {

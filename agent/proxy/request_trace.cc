@@ -4,6 +4,12 @@
 #include <string>
 #include <string_view>
 
+#include "agent/http/http1_parser.h"
+#include "agent/http/trace_context.h"
+#include "agent/io/byte_buffer.h"
+#include "agent/model/snapshot.h"
+#include "agent/observe/finish.h"
+#include "agent/observe/record.h"
 #include "agent/proxy/text.h"
 
 namespace weir::proxy {
