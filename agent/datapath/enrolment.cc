@@ -93,14 +93,14 @@ base::Result<Namespace*> DatapathImpl::FindNamespace(const Enrolment& wanted) {
 
 base::Result<std::vector<KeyedListener>> DatapathImpl::Intercept(Workload& workload) {
   Namespace& ns = *workload.ns;
-  if (auto done = ns.SetUp(); !done) {
-    return std::unexpected(done.error());
-  }
   auto listeners = ns.Listen({.owner = workload.wanted.id,
                               .worker_count = parts_.options.worker_count,
                               .backlog = parts_.options.listen_backlog});
   if (!listeners) {
     return listeners;
+  }
+  if (auto done = ns.SetUp(); !done) {
+    return std::unexpected(done.error());
   }
   for (const auto& item : *listeners) {
     const auto fd = static_cast<std::uint64_t>(item.listener.fd.get());

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 
 #include "agent/io/socket.h"
 #include "tests/support/agent.h"
 #include "tests/support/root_test.h"
+#include "tests/support/talk.h"
 #include "tests/support/tcp.h"
 
 namespace weir::test {
@@ -28,9 +30,9 @@ class InterceptTest : public RootTest {
       return;
     }
     sandbox_ = std::make_unique<Sandbox>();
-    Namespace& bridge = sandbox_->AddBridge("node", 66);
-    pod_ = sandbox_->AddPod("pod", bridge);
-    other_ = sandbox_->AddPod("other", bridge);
+    bridge_ = &sandbox_->AddBridge("node", 66);
+    pod_ = sandbox_->AddPod("pod", *bridge_);
+    other_ = sandbox_->AddPod("other", *bridge_);
     auto created = datapath::Datapath::Create(OptionsFor(*sandbox_));
     ASSERT_TRUE(created) << created.error().ToString();
     agent_ = std::make_unique<EchoAgent>(std::move(*created));
@@ -50,50 +52,6 @@ class InterceptTest : public RootTest {
     ASSERT_TRUE(enrolled) << enrolled.error().ToString();
   }
 
-  // What a connection from `from` to the address reads until its end.
-  static std::string Talk(const Namespace& from, const std::string& address, std::uint16_t port,
-                          const DialOptions& options = {}) {
-    return from.Run([&]() -> std::string {
-      auto fd = Dial(address, port, options);
-      if (!fd) {
-        return "error " + std::to_string(fd.error().sys_errno());
-      }
-      return ReadAll(fd->get()).value_or("reset");
-    });
-  }
-  static std::string Refused() { return "error " + std::to_string(ECONNREFUSED); }
-
-  // A server that greets each connection with `greeting` and its peer's address.
-  class Server {
-   public:
-    Server(const Namespace& ns, const std::string& address, std::uint16_t port,
-           ListenOptions options = {})
-        : listener_(ns.Run([&] { return Listen(address, port, options); })),
-          thread_([this] { Serve(); }) {}
-    Server(const Server&) = delete;
-    Server& operator=(const Server&) = delete;
-    ~Server() {
-      ending_ = true;
-      thread_.join();
-    }
-    [[nodiscard]] std::uint16_t port() const { return PortOf(listener_.get()); }
-
-   private:
-    void Serve() {
-      while (!ending_) {
-        const auto fd = AcceptOne(listener_.get(), std::chrono::milliseconds(20));
-        const auto peer = fd.valid() ? base::RemoteEndpoint(fd.get())
-                                     : base::Result<base::Endpoint>(base::Endpoint{});
-        if (fd.valid() && peer) {
-          (void)SendAll(fd.get(), "app " + peer->address.ToString());
-        }
-      }
-    }
-    base::UniqueFd listener_;
-    std::atomic<bool> ending_{false};
-    std::thread thread_;
-  };
-
   [[nodiscard]] std::uint64_t Counter(const std::string& hook, const std::string& reason) {
     for (const auto& counter : agent_->datapath().Counters()) {
       if (counter.hook == hook && counter.reason == reason) {
@@ -104,6 +62,7 @@ class InterceptTest : public RootTest {
   }
 
   std::unique_ptr<Sandbox> sandbox_;
+  Namespace* bridge_ = nullptr;
   Pod pod_;
   Pod other_;
   std::unique_ptr<EchoAgent> agent_;
@@ -168,18 +127,18 @@ TEST_F(InterceptTest, IgnoresAMarkThatAnApplicationSets) {
 }
 
 TEST_F(InterceptTest, LeavesLoopbackAndItselfAlone) {
-  const Server v4(*pod_.ns, "0.0.0.0", 0);
+  const Greeter v4(*pod_.ns, "0.0.0.0", 0);
   EXPECT_EQ(Talk(*pod_.ns, "127.0.0.1", v4.port()), "app 127.0.0.1");
   EXPECT_EQ(Talk(*pod_.ns, "0.0.0.0", v4.port()), "app 127.0.0.1");
   EXPECT_EQ(Talk(*pod_.ns, pod_.v4, v4.port()), "app " + pod_.v4);
-  const Server v6(*pod_.ns, "::", 0);
+  const Greeter v6(*pod_.ns, "::", 0);
   EXPECT_EQ(Talk(*pod_.ns, "::1", v6.port()), "app ::1");
   EXPECT_EQ(Talk(*pod_.ns, pod_.v6, v6.port()), "app " + pod_.v6);
   EXPECT_EQ(agent_->accepted(), 0U);
 }
 
 TEST_F(InterceptTest, LeavesASocketThatIsBoundToADeviceAlone) {
-  const Server server(*other_.ns, other_.v4, 0);
+  const Greeter server(*other_.ns, other_.v4, 0);
   EXPECT_EQ(Talk(*pod_.ns, other_.v4, server.port(), {.source = {}, .device = "eth0"}),
             "app " + pod_.v4);
   EXPECT_EQ(Counter("connect", "device-bound"), 1U);
@@ -208,20 +167,20 @@ TEST_F(InterceptTest, LeavesUdpAlone) {
 }
 
 TEST_F(InterceptTest, LeavesWhatIsNotEnrolledAlone) {
-  const Server server(*other_.ns, other_.v4, 0);
+  const Greeter server(*other_.ns, other_.v4, 0);
   Namespace& bridge = sandbox_->AddBridge("far", 67);
   const Pod stranger = sandbox_->AddPod("stranger", bridge);
-  const Server far(*stranger.ns, stranger.v4, 0);
+  const Greeter far(*stranger.ns, stranger.v4, 0);
   EXPECT_EQ(bridge.Run([&] { return Dial(stranger.v4, far.port()).has_value(); }), true);
   EXPECT_EQ(Talk(*other_.ns, other_.v4, server.port()), "app " + other_.v4);
   EXPECT_EQ(agent_->accepted(), 0U);
 }
 
 TEST_F(InterceptTest, TakesInboundConnectionsOnEveryPortSomebodyListensOn) {
-  const Server wildcard(*pod_.ns, "0.0.0.0", 0);
-  const Server exact(*pod_.ns, pod_.v4, 0);
-  const Server v6(*pod_.ns, pod_.v6, 0);
-  const Server dual(*pod_.ns, "::", 0, {.dual_stack = true});
+  const Greeter wildcard(*pod_.ns, "0.0.0.0", 0);
+  const Greeter exact(*pod_.ns, pod_.v4, 0);
+  const Greeter v6(*pod_.ns, pod_.v6, 0);
+  const Greeter dual(*pod_.ns, "::", 0, {.dual_stack = true});
   const auto at = [](const std::string& address, std::uint16_t port) {
     return address + ":" + std::to_string(port);
   };
@@ -241,16 +200,16 @@ TEST_F(InterceptTest, RefusesAPortThatNobodyListensOn) {
   EXPECT_EQ(Talk(*other_.ns, pod_.v4, 4321), Refused());
   std::uint16_t port = 0;
   {
-    const Server first(*pod_.ns, "0.0.0.0", 0, {.reuse_port = true});
+    const Greeter first(*pod_.ns, "0.0.0.0", 0, {.reuse_port = true});
     port = first.port();
     {
-      const Server second(*pod_.ns, "0.0.0.0", port, {.reuse_port = true});
+      const Greeter second(*pod_.ns, "0.0.0.0", port, {.reuse_port = true});
       EXPECT_EQ(Talk(*other_.ns, pod_.v4, port).substr(0, 4), "in 7");
     }
     EXPECT_EQ(Talk(*other_.ns, pod_.v4, port).substr(0, 4), "in 7");
   }
   EXPECT_EQ(Talk(*other_.ns, pod_.v4, port), Refused());
-  const Server loopback(*pod_.ns, "127.0.0.1", 0);
+  const Greeter loopback(*pod_.ns, "127.0.0.1", 0);
   EXPECT_EQ(Talk(*other_.ns, pod_.v4, loopback.port()), Refused());
 }
 
@@ -265,9 +224,9 @@ TEST_F(InterceptTest, KnowsAListeningSocketThatWasNeverBound) {
 
 TEST_F(InterceptTest, KnowsListenersThatAreOlderThanTheEnrolment) {
   ASSERT_TRUE(agent_->Unenrol(kId));
-  const Server first(*pod_.ns, "0.0.0.0", 0, {.reuse_port = true});
+  const Greeter first(*pod_.ns, "0.0.0.0", 0, {.reuse_port = true});
   {
-    const Server second(*pod_.ns, "0.0.0.0", first.port(), {.reuse_port = true});
+    const Greeter second(*pod_.ns, "0.0.0.0", first.port(), {.reuse_port = true});
     EXPECT_EQ(Talk(*other_.ns, pod_.v4, first.port()), "app " + other_.v4);
     EnrolPod();
     EXPECT_EQ(Talk(*other_.ns, pod_.v4, first.port()).substr(0, 4), "in 7");
@@ -345,8 +304,8 @@ TEST_F(InterceptTest, AnswersASelfProbeOnlyWhileAWorkerAccepts) {
 }
 
 TEST_F(InterceptTest, RefusesBothDirectionsWhenTheListenersOfAClosedWorkloadAreGone) {
-  const Server inside(*pod_.ns, "0.0.0.0", 0);
-  const Server outside(*other_.ns, "0.0.0.0", 0);
+  const Greeter inside(*pod_.ns, "0.0.0.0", 0);
+  const Greeter outside(*other_.ns, "0.0.0.0", 0);
   agent_->CloseListeners();
   EXPECT_EQ(Talk(*pod_.ns, other_.v4, outside.port()), Refused());
   EXPECT_EQ(Talk(*other_.ns, pod_.v4, inside.port()), Refused());
@@ -354,8 +313,8 @@ TEST_F(InterceptTest, RefusesBothDirectionsWhenTheListenersOfAClosedWorkloadAreG
 }
 
 TEST_F(InterceptTest, LetsBothDirectionsPassWhenTheListenersOfAnOpenWorkloadAreGone) {
-  const Server inside(*pod_.ns, "0.0.0.0", 0);
-  const Server outside(*other_.ns, "0.0.0.0", 0);
+  const Greeter inside(*pod_.ns, "0.0.0.0", 0);
+  const Greeter outside(*other_.ns, "0.0.0.0", 0);
   ASSERT_TRUE(agent_->datapath().SetOnAgentDown(kId, model::OnAgentDown::kOpen));
   agent_->CloseListeners();
   EXPECT_EQ(Talk(*pod_.ns, other_.v4, outside.port()), "app " + pod_.v4);
@@ -392,17 +351,27 @@ TEST_F(InterceptTest, RefusesASecondEnrolmentOfANamespace) {
   EXPECT_EQ(missing.error().code(), base::ErrorCode::kNotFound);
 }
 
+// Names of the bridge's ports, until `gone` is not among them or some seconds have passed.
+bool PortVanishes(const Namespace& bridge, const std::string& gone, std::chrono::seconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  do {
+    const auto links = RunCommand({"ip", "-n", bridge.name(), "-o", "link"});
+    if (links && links->find(gone + "@") == std::string::npos) {
+      return true;
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
+}
+
 TEST_F(InterceptTest, ReportsANamespaceThatIsGoneAndFreesIt) {
-  const auto identity = pod_.ns->path();
+  // The pod's end of the veth pair lives as long as its namespace.
   sandbox_->RemoveNamespace(*pod_.ns);
   const auto gone = agent_->datapath().Sweep();
   ASSERT_EQ(gone.size(), 1U);
   EXPECT_EQ(gone[0], kId);
-  EXPECT_EQ(other_.ns->Run([&] { return Dial(pod_.v4, 80).has_value(); }), false);
+  EXPECT_FALSE(PortVanishes(*bridge_, "veth2", std::chrono::seconds(0)));
   ASSERT_TRUE(agent_->Unenrol(kId));
-  // The last reference was weir's: the pod's end of the veth pair goes with it.
-  const auto left = RunCommand({"ip", "-n", sandbox_->AddNamespace("probe").name(), "link"});
-  EXPECT_TRUE(left);
+  EXPECT_TRUE(PortVanishes(*bridge_, "veth2", std::chrono::seconds(5)));
 }
 
 }  // namespace
