@@ -23,7 +23,6 @@ struct FieldFacts {
   bool is_chunked = false;
   bool names_upgrade = false;       // Upgrade
   bool connection_upgrade = false;  // Connection: upgrade
-  bool expects_continue = false;
 };
 
 FieldId Identify(std::string_view name) {
@@ -31,10 +30,9 @@ FieldId Identify(std::string_view name) {
     std::string_view name;
     FieldId id;
   };
-  static constexpr std::array<Known, 9> kKnown = {{
+  static constexpr std::array<Known, 8> kKnown = {{
       {.name = "connection", .id = FieldId::kConnection},
       {.name = "content-length", .id = FieldId::kContentLength},
-      {.name = "expect", .id = FieldId::kExpect},
       {.name = "host", .id = FieldId::kHost},
       {.name = "traceparent", .id = FieldId::kTraceParent},
       {.name = "tracestate", .id = FieldId::kTraceState},
@@ -157,9 +155,6 @@ Http1Error NoteField(const Field& field, FieldFacts& facts) {
       break;
     case FieldId::kContentLength:
       return NoteContentLength(field.value, facts);
-    case FieldId::kExpect:
-      facts.expects_continue = EqualsIgnoreCase(field.value, "100-continue");
-      break;
     case FieldId::kHost:
       facts.host = field.value;
       ++facts.host_count;
@@ -478,7 +473,6 @@ Http1Error ParseRequestHead(std::string_view bytes, RequestHead& head) {
     head.host = facts.host;
   }
   head.user_agent = facts.user_agent;
-  head.expects_continue = facts.expects_continue;
   head.wants_upgrade = head.version_minor == 1 && facts.names_upgrade && facts.connection_upgrade;
   return FrameRequest(facts, head);
 }

@@ -83,7 +83,6 @@ enum class FieldId : std::uint8_t {
   kOther,
   kConnection,
   kContentLength,
-  kExpect,
   kHost,
   kTraceParent,
   kTraceState,
@@ -121,7 +120,6 @@ struct RequestHead {
   bool is_connect = false;
   bool is_head = false;
   bool wants_upgrade = false;  // 1.1, an Upgrade field and Connection: upgrade
-  bool expects_continue = false;
   Framing framing;
   std::vector<Field> fields;
 };

@@ -87,24 +87,16 @@ std::size_t JoinedBytes(std::span<const std::string_view> members) {
   return total;
 }
 
-// Takes whole members out until the rest fits: long ones first, then from the end. The
-// first `kept` stay.
-void CutMembers(std::vector<std::string_view>& members, std::size_t kept) {
+// Takes whole members out until the rest fits: long ones first, then from the end.
+void CutMembers(std::vector<std::string_view>& members) {
   constexpr std::size_t kLongMemberBytes = 128;
-  const auto cut_last = [&](auto&& is_cut) {
-    for (std::size_t i = members.size(); i > kept; --i) {
-      if (is_cut(members[i - 1])) {
-        members.erase(members.begin() + static_cast<std::ptrdiff_t>(i - 1));
-        return true;
-      }
+  for (std::size_t i = members.size(); i > 0 && JoinedBytes(members) > kMaxTraceStateBytes; --i) {
+    if (members[i - 1].size() > kLongMemberBytes) {
+      members.erase(members.begin() + static_cast<std::ptrdiff_t>(i - 1));
     }
-    return false;
-  };
-  while (JoinedBytes(members) > kMaxTraceStateBytes &&
-         cut_last([](std::string_view member) { return member.size() > kLongMemberBytes; })) {
   }
-  while ((JoinedBytes(members) > kMaxTraceStateBytes || members.size() > kMaxTraceStateMembers) &&
-         cut_last([](std::string_view) { return true; })) {
+  while (JoinedBytes(members) > kMaxTraceStateBytes) {
+    members.pop_back();
   }
 }
 
@@ -118,18 +110,6 @@ std::string Join(std::span<const std::string_view> members) {
     joined += member;
   }
   return joined;
-}
-
-// Calls `visit` with each member of the list that is not empty, without OWS around it.
-template <typename Visitor>
-void ForEachMember(std::string_view list, Visitor&& visit) {
-  while (!list.empty()) {
-    const std::size_t comma = list.find(',');
-    if (const std::string_view member = TrimOws(list.substr(0, comma)); !member.empty()) {
-      visit(member);
-    }
-    list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
-  }
 }
 
 std::uint64_t LowRandomBits(const TraceId& trace_id) {
@@ -190,34 +170,25 @@ std::array<char, kTraceParentBytes> FormatTraceParent(const TraceParent& parent)
 std::expected<std::string, TraceContextError> ParseTraceState(std::string_view joined) {
   std::vector<std::string_view> members;
   bool good = true;
-  ForEachMember(joined, [&](std::string_view member) {
+  while (!joined.empty()) {
+    const std::size_t comma = joined.find(',');
+    const std::string_view member = TrimOws(joined.substr(0, comma));
+    joined.remove_prefix(comma == std::string_view::npos ? joined.size() : comma + 1);
+    if (member.empty()) {
+      continue;
+    }
     const std::size_t equals = member.find('=');
     good = good && equals != std::string_view::npos && IsStateKey(member.substr(0, equals)) &&
            IsStateValue(member.substr(equals + 1));
     members.push_back(member);
-  });
+  }
   if (!good) {
     return std::unexpected(TraceContextError::kMalformed);
   }
   if (members.size() > kMaxTraceStateMembers) {
     return std::unexpected(TraceContextError::kTooManyMembers);
   }
-  CutMembers(members, /*kept=*/0);
-  return Join(members);
-}
-
-std::string PrependTraceState(std::string_view member, std::string_view state) {
-  if (member.empty()) {
-    return std::string(state);
-  }
-  const std::string_view key = member.substr(0, member.find('=') + 1);
-  std::vector<std::string_view> members = {member};
-  ForEachMember(state, [&](std::string_view other) {
-    if (!other.starts_with(key)) {
-      members.push_back(other);
-    }
-  });
-  CutMembers(members, /*kept=*/1);
+  CutMembers(members);
   return Join(members);
 }
 

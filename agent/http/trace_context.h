@@ -45,10 +45,6 @@ std::array<char, kTraceParentBytes> FormatTraceParent(const TraceParent& parent)
 // says nothing against the traceparent.
 std::expected<std::string, TraceContextError> ParseTraceState(std::string_view joined);
 
-// Puts `member` ("key=value") first and takes an older one of the same key out, keeping
-// both limits. `state` must come from ParseTraceState, or be empty.
-std::string PrependTraceState(std::string_view member, std::string_view state);
-
 // The head sampling decision for a trace that begins here, by consistent probability
 // sampling: the same trace id gives the same answer everywhere, and a higher ratio keeps
 // all that a lower one kept.

@@ -108,12 +108,6 @@ TEST(RequestHeadTest, TrimsSpacesAndTabsAroundAValue) {
   EXPECT_EQ(head.framing.length, 5U);
 }
 
-TEST(RequestHeadTest, SeesExpectContinue) {
-  const std::string bytes =
-      "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n";
-  EXPECT_TRUE(ParseRequest(bytes).expects_continue);
-}
-
 TEST(RequestHeadTest, ForgetsThePreviousRequestWhenReused) {
   RequestHead head;
   const std::string first =

@@ -126,6 +126,12 @@ TEST(RelayTraceTest, KeepsTheTraceWhenTheStateIsBad) {  // R17
   EXPECT_EQ(bad.upstream.find("tracestate"), std::string::npos);
 }
 
+TEST(RelayTraceTest, KeepsTheOrderOfAStateAndAddsItsOwnToRootsOnly) {  // R19
+  const Traced below = Trace(kIncoming + "tracestate: a=1,ot=th:8,b=2\r\n", Role::kClient, 0.25);
+  EXPECT_EQ(below.exchange.trace_state, "a=1,ot=th:8,b=2");
+  EXPECT_NE(below.upstream.find("tracestate: a=1,ot=th:8,b=2\r\n"), std::string::npos);
+}
+
 TEST(RelayTraceTest, DropsATracestateWithoutATraceparent) {  // R21
   const Traced alone = Trace("tracestate: a=1\r\n");
   EXPECT_TRUE(IsNewTrace(alone.exchange));

@@ -37,7 +37,8 @@ std::string Repeat(std::string_view text, std::size_t count) {
   return all;
 }
 
-// ---- traceparent; the rules R1, R7, R8, R10, R11 and R21 are the relay's ----
+// ---- traceparent; the rules R1, R7, R8, R10, R11, R19 and R21 are
+// the relay's (request_trace_test.cc) ----
 
 TEST(TraceParentTest, TakesLowerCaseHexOnly) {  // R2
   const std::string good = Parent("00", kTrace, kSpan, "01");
@@ -168,14 +169,6 @@ TEST(TraceStateTest, KeepsDuplicates) {  // R18
   EXPECT_EQ(State("foo=1,foo=2,foo=1"), "foo=1,foo=2,foo=1");
 }
 
-TEST(TraceStateTest, PutsTheOwnMemberFirst) {  // R19
-  EXPECT_EQ(PrependTraceState("ot=th:8", "foo=1,bar=2"), "ot=th:8,foo=1,bar=2");
-  EXPECT_EQ(PrependTraceState("ot=th:8", "foo=1,ot=th:c,bar=2"), "ot=th:8,foo=1,bar=2");
-  EXPECT_EQ(PrependTraceState("ot=th:8", "otx=1"), "ot=th:8,otx=1");
-  EXPECT_EQ(PrependTraceState("ot=th:8", ""), "ot=th:8");
-  EXPECT_EQ(PrependTraceState("", "foo=1"), "foo=1");
-}
-
 TEST(TraceStateTest, CutsWholeMembersLongOnesFirst) {  // R20
   // 512 characters pass whole.
   const std::string full = "a=" + Repeat("1", 254) + ",b=" + Repeat("2", 253);
@@ -188,17 +181,6 @@ TEST(TraceStateTest, CutsWholeMembersLongOnesFirst) {  // R20
   const std::string five = "a" + member + ",b" + member + ",c" + member + ",d" + member;
   ASSERT_EQ(member.size() + 1, 128U);
   EXPECT_EQ(State(five), "a" + member + ",b" + member + ",c" + member);
-}
-
-TEST(TraceStateTest, MakesRoomForTheOwnMember) {
-  std::string members = "k0=1";
-  for (int i = 1; i < 32; ++i) {
-    members += ",k" + std::to_string(i) + "=1";
-  }
-  const std::string with_own = PrependTraceState("ot=th:8", members);
-  EXPECT_TRUE(with_own.starts_with("ot=th:8,k0=1,"));
-  EXPECT_TRUE(with_own.ends_with(",k30=1"));
-  EXPECT_EQ(State(with_own), with_own);
 }
 
 // ---- sampling and ids ----
