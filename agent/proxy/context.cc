@@ -41,7 +41,7 @@ WorkerContext::WorkerContext(const WorkerOptions& used_options, io::EventLoop& u
       window_budget(snapshot->limits().buffer_budget_bytes / used_options.worker_count),
       tunnel_context{.loop = loop,
                      .budget = window_budget,
-                     .counters = tunnel_counters,
+                     .counters = stats.tunnels,
                      .limits = TunnelLimits::From(snapshot->limits())},
       mesh_view(std::make_unique<MeshView>(*this)),
       tunnels(std::make_unique<TunnelPool>(tunnel_context, used_options.sockets, *mesh_view,

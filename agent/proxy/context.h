@@ -59,7 +59,6 @@ struct WorkerContext {
   model::SnapshotPtr snapshot;  // never null
   std::unordered_map<model::LocalId, std::shared_ptr<const tls::WorkloadTls>> credentials;
   std::vector<observe::Record> records;  // of this turn
-  TunnelCounters tunnel_counters;
   http::WindowBudget window_budget;
   TunnelContext tunnel_context;
   std::unique_ptr<MeshView> mesh_view;

@@ -136,7 +136,7 @@ void InboundPeek::BecomeTunnel() {
   }
   // Tunnels do not count as connections of the workload, their streams do; but neither may
   // a peer open as many as it likes.
-  if (context_.stats.tunnels_server.value() >=
+  if (context_.stats.tunnels.open_server.value() >=
       context_.snapshot->limits().max_connections_per_workload) {
     Refuse(Reason::kLimitReached);
     return;

@@ -18,11 +18,11 @@ ServerTunnel::ServerTunnel(WorkerContext& context, const base::ConnectionTuple& 
       tuple_(tuple),
       destination_(std::move(destination)),
       start_(context.loop.now()) {
-  context_.stats.tunnels_server.Add();
+  context_.stats.tunnels.open_server.Add();
 }
 
 ServerTunnel::~ServerTunnel() {
-  context_.stats.tunnels_server.Sub();
+  context_.stats.tunnels.open_server.Sub();
 }
 
 void ServerTunnel::Start(base::UniqueFd fd, std::shared_ptr<const tls::WorkloadTls> credential,

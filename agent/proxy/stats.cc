@@ -1,6 +1,8 @@
 #include "agent/proxy/stats.h"
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace weir::proxy {
 namespace {
@@ -8,70 +10,96 @@ namespace {
 using observe::MetricFamily;
 using observe::MetricType;
 using Workers = std::span<const WorkerStats* const>;
+using Figure = const Counter& (*)(const WorkerStats&);
 
-double Sum(Workers workers, Counter WorkerStats::* counter) {
+// Adds the sum of one figure as a sample; with an empty label key, without a label.
+template <typename Pick>
+void AddSample(MetricFamily& family, Workers workers, const std::string& key,
+               std::string_view value, Pick pick) {
   std::uint64_t sum = 0;
   for (const WorkerStats* worker : workers) {
-    sum += (worker->*counter).value();
+    sum += pick(*worker).value();
   }
-  return static_cast<double>(sum);
+  observe::MetricSample sample{.labels = {}, .value = static_cast<double>(sum)};
+  if (!key.empty()) {
+    sample.labels.emplace_back(key, value);
+  }
+  family.samples.push_back(std::move(sample));
+}
+
+MetricFamily Family(const char* name, const char* help, MetricType type = MetricType::kCounter) {
+  return {.name = name, .help = help, .type = type, .samples = {}};
 }
 
 // A family whose samples differ in one label.
 struct Labelled {
   const char* value;
-  Counter WorkerStats::* counter;
+  Figure figure;
 };
 
-MetricFamily ByLabel(Workers workers, MetricFamily family, const char* label,
-                     std::initializer_list<Labelled> samples) {
+void AddByLabel(std::vector<MetricFamily>& all, Workers workers, MetricFamily family,
+                const char* key, std::initializer_list<Labelled> samples) {
   for (const Labelled& sample : samples) {
-    family.samples.push_back(
-        {.labels = {{label, sample.value}}, .value = Sum(workers, sample.counter)});
+    AddSample(family, workers, key, sample.value, sample.figure);
   }
-  return family;
+  all.push_back(std::move(family));
 }
 
-MetricFamily Single(Workers workers, MetricFamily family, Counter WorkerStats::* counter) {
-  family.samples.push_back({.labels = {}, .value = Sum(workers, counter)});
-  return family;
-}
-
-MetricFamily Reasons(Workers workers) {
-  MetricFamily family{.name = "weir_connection_failures",
-                      .help = "Connections and requests that were refused or broke, by reason.",
-                      .type = MetricType::kCounter,
-                      .samples = {}};
-  for (std::size_t i = 1; i < observe::kReasonCount; ++i) {
-    std::uint64_t sum = 0;
-    for (const WorkerStats* worker : workers) {
-      sum += worker->reasons[i].value();
-    }
-    family.samples.push_back(
-        {.labels = {{"reason", std::string(observe::ToString(static_cast<observe::Reason>(i)))}},
-         .value = static_cast<double>(sum)});
+// A family with one sample for each value of `Enum` but its first, which is "nothing".
+template <typename Enum, typename Counters>
+void AddByEnum(std::vector<MetricFamily>& all, Workers workers, MetricFamily family,
+               const char* key, Counters counters) {
+  const std::size_t count = counters(*workers.front()).size();
+  for (std::size_t i = 1; i < count; ++i) {
+    AddSample(family, workers, key, ToString(static_cast<Enum>(i)),
+              [&](const WorkerStats& worker) -> const Counter& { return counters(worker)[i]; });
   }
-  return family;
+  all.push_back(std::move(family));
 }
 
-}  // namespace
-
-std::vector<MetricFamily> CollectMetrics(Workers workers) {
-  const auto family = [](const char* name, const char* help, MetricType type) {
-    return MetricFamily{.name = name, .help = help, .type = type, .samples = {}};
-  };
-  constexpr auto kCounter = MetricType::kCounter;
-  constexpr auto kGauge = MetricType::kGauge;
+void AddConnections(std::vector<MetricFamily>& all, Workers workers) {
   using S = WorkerStats;
-  std::vector<MetricFamily> all;
-  all.push_back(
-      ByLabel(workers, family("weir_connections_accepted", "Connections intercepted.", kCounter),
-              "direction", {{"out", &S::accepted_outbound}, {"in", &S::accepted_inbound}}));
-  all.push_back(ByLabel(workers, family("weir_tunnels", "Tunnels open now.", kGauge), "role",
-                        {{"client", &S::tunnels_client}, {"server", &S::tunnels_server}}));
-  all.push_back(ByLabel(workers, family("weir_bytes", "Application bytes passed on.", kCounter),
-                        "direction",
-                        {{"to_upstream", &S::bytes_sent}, {"from_upstream", &S::bytes_received}}));
+  AddByLabel(all, workers, Family("weir_connections_accepted", "Connections intercepted."),
+             "direction",
+             {{"out", [](const S& s) -> const Counter& { return s.accepted_outbound; }},
+              {"in", [](const S& s) -> const Counter& { return s.accepted_inbound; }}});
+  AddByLabel(all, workers, Family("weir_bytes", "Application bytes passed on."), "direction",
+             {{"to_upstream", [](const S& s) -> const Counter& { return s.bytes_sent; }},
+              {"from_upstream", [](const S& s) -> const Counter& { return s.bytes_received; }}});
+  AddByEnum<observe::Reason>(
+      all, workers,
+      Family("weir_connection_failures",
+             "Connections and requests that were refused or broke, by reason."),
+      "reason", [](const S& s) -> const auto& { return s.reasons; });
+}
+
+void AddTunnels(std::vector<MetricFamily>& all, Workers workers) {
+  using S = WorkerStats;
+  AddByLabel(all, workers, Family("weir_tunnels", "Tunnels open now.", MetricType::kGauge), "role",
+             {{"client", [](const S& s) -> const Counter& { return s.tunnels.open_client; }},
+              {"server", [](const S& s) -> const Counter& { return s.tunnels.open_server; }}});
+  AddByLabel(all, workers, Family("weir_tunnels_opened", "Tunnels whose peer was admitted."),
+             "role",
+             {{"client", [](const S& s) -> const Counter& { return s.tunnels.connected; }},
+              {"server", [](const S& s) -> const Counter& { return s.tunnels.accepted; }}});
+  AddByLabel(all, workers, Family("weir_tunnel_streams", "Streams of tunnels."), "outcome",
+             {{"opened", [](const S& s) -> const Counter& { return s.tunnels.streams_opened; }},
+              {"accepted", [](const S& s) -> const Counter& { return s.tunnels.streams_accepted; }},
+              {"refused", [](const S& s) -> const Counter& { return s.tunnels.streams_refused; }}});
+  AddByLabel(all, workers, Family("weir_tunnel_bytes", "Encrypted bytes of tunnels."), "direction",
+             {{"sent", [](const S& s) -> const Counter& { return s.tunnels.bytes_sent; }},
+              {"received", [](const S& s) -> const Counter& { return s.tunnels.bytes_received; }}});
+  AddByEnum<observe::Reason>(
+      all, workers, Family("weir_tunnel_failures", "Tunnels that failed or broke, by reason."),
+      "reason", [](const S& s) -> const auto& { return s.tunnels.closed; });
+  AddByEnum<http::TunnelViolation>(
+      all, workers,
+      Family("weir_tunnel_violations", "Tunnels closed because the peer broke the protocol."),
+      "kind", [](const S& s) -> const auto& { return s.tunnels.violations; });
+}
+
+void AddPlain(std::vector<MetricFamily>& all, Workers workers) {
+  using S = WorkerStats;
   struct Plain {
     const char* name;
     const char* help;
@@ -79,23 +107,38 @@ std::vector<MetricFamily> CollectMetrics(Workers workers) {
     Counter S::* counter;
   };
   static constexpr Plain kPlain[] = {
-      {"weir_sessions", "Application connections and streams open now.", kGauge, &S::open_sessions},
-      {"weir_connections_finished", "Connections that ended.", kCounter, &S::connections},
-      {"weir_requests_finished", "HTTP requests that ended.", kCounter, &S::requests},
-      {"weir_self_probes_answered", "Self-probes answered.", kCounter, &S::probes},
-      {"weir_accept_pauses", "Times that accepting paused for want of descriptors.", kCounter,
-       &S::accept_pauses},
-      {"weir_detect_timeouts", "Protocol detections that ran out of time.", kCounter,
+      {"weir_sessions", "Application connections and streams open now.", MetricType::kGauge,
+       &S::open_sessions},
+      {"weir_connections_finished", "Connections that ended.", MetricType::kCounter,
+       &S::connections},
+      {"weir_requests_finished", "HTTP requests that ended.", MetricType::kCounter, &S::requests},
+      {"weir_self_probes_answered", "Self-probes answered.", MetricType::kCounter, &S::probes},
+      {"weir_accept_pauses", "Times that accepting paused for want of descriptors.",
+       MetricType::kCounter, &S::accept_pauses},
+      {"weir_detect_timeouts", "Protocol detections that ran out of time.", MetricType::kCounter,
        &S::detect_timeouts},
-      {"weir_witnesses", "Witness connections made for same-node joins.", kCounter, &S::witnesses},
-      {"weir_delivery_retries", "Delivery connections tried again from another port.", kCounter,
-       &S::delivery_retries},
-      {"weir_snapshots_installed", "Snapshots that workers installed.", kCounter, &S::snapshots},
+      {"weir_witnesses", "Witness connections made for same-node joins.", MetricType::kCounter,
+       &S::witnesses},
+      {"weir_delivery_retries", "Delivery connections tried again from another port.",
+       MetricType::kCounter, &S::delivery_retries},
+      {"weir_snapshots_installed", "Snapshots that workers installed.", MetricType::kCounter,
+       &S::snapshots},
   };
   for (const Plain& plain : kPlain) {
-    all.push_back(Single(workers, family(plain.name, plain.help, plain.type), plain.counter));
+    MetricFamily family = Family(plain.name, plain.help, plain.type);
+    AddSample(family, workers, "", "",
+              [&](const S& s) -> const Counter& { return s.*plain.counter; });
+    all.push_back(std::move(family));
   }
-  all.push_back(Reasons(workers));
+}
+
+}  // namespace
+
+std::vector<MetricFamily> CollectMetrics(Workers workers) {
+  std::vector<MetricFamily> all;
+  AddConnections(all, workers);
+  AddTunnels(all, workers);
+  AddPlain(all, workers);
   return all;
 }
 

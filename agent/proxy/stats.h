@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "agent/http/flood_guard.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
 
@@ -27,14 +28,28 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
+// What all tunnels of a worker count; read from any thread.
+struct TunnelCounters {
+  Counter open_client;  // gauge: tunnels that this side opened, those being set up included
+  Counter open_server;  // gauge: tunnels that it serves
+  Counter connected;    // tunnels that this side opened, up to an admitted peer
+  Counter accepted;     // and those that the peer opened
+  Counter streams_opened;
+  Counter streams_accepted;
+  Counter streams_refused;  // either side's CONNECT answered other than 2xx
+  Counter bytes_received;   // ciphertext
+  Counter bytes_sent;
+  std::array<Counter, observe::kReasonCount> closed;            // tunnels, by reason
+  std::array<Counter, http::kTunnelViolationCount> violations;  // by the peer
+};
+
 // WorkerStats are the figures of one worker. Written by the worker, read by any thread;
 // a reader sees each figure whole, but not all of one instant.
 struct WorkerStats {
   Counter accepted_outbound;  // connections taken from outbound listeners
   Counter accepted_inbound;
-  Counter open_sessions;     // gauge: application connections and streams being served
-  Counter tunnels_client;    // gauge: tunnels that this worker opened
-  Counter tunnels_server;    // gauge: tunnels that it serves
+  Counter open_sessions;  // gauge: application connections and streams being served
+  TunnelCounters tunnels;
   Counter bytes_sent;        // towards upstreams
   Counter bytes_received;    // from upstreams
   Counter requests;          // HTTP requests that ended
@@ -51,7 +66,8 @@ struct WorkerStats {
   void Count(observe::Reason reason) { reasons[static_cast<std::size_t>(reason)].Add(); }
 };
 
-// CollectMetrics sums the figures of all workers into what /metrics shows. Any thread.
+// CollectMetrics sums the figures of all workers into what /metrics shows; there is one at least.
+// Any thread.
 std::vector<observe::MetricFamily> CollectMetrics(std::span<const WorkerStats* const> workers);
 
 }  // namespace weir::proxy

@@ -40,19 +40,6 @@ struct TunnelLimits {
   static TunnelLimits From(const model::Limits& limits);
 };
 
-// What all tunnels of a worker count; read from any thread.
-struct TunnelCounters {
-  Counter connected;  // tunnels that this side opened, up to an admitted peer
-  Counter accepted;   // and those that the peer opened
-  Counter streams_opened;
-  Counter streams_accepted;
-  Counter streams_refused;  // either side's CONNECT answered other than 2xx
-  Counter bytes_received;   // ciphertext
-  Counter bytes_sent;
-  std::array<Counter, observe::kReasonCount> closed;            // tunnels, by reason
-  std::array<Counter, http::kTunnelViolationCount> violations;  // by the peer
-};
-
 // TunnelContext is what the tunnels of one worker share. Outlives them.
 struct TunnelContext {
   io::EventLoop& loop;

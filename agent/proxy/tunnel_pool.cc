@@ -90,6 +90,7 @@ void TunnelPool::Place(const TunnelKey& key, TunnelStream& stream) {
                                           AlpnOf(key.port), *this);
     tunnel = made.get();
     keys_.emplace(tunnel, key);
+    context_.counters.open_client.Add();
     tunnels_[key].push_back(std::move(made));
   }
   if (tunnel->waiting_count() >= kMaxWaitingPerTunnel) {
@@ -243,6 +244,7 @@ void TunnelPool::OnTunnelClosed(TunnelConnection& connection, Reason /*reason*/,
   closed_.push_back(std::move(*place));
   tunnels.erase(place);
   keys_.erase(found);
+  context_.counters.open_client.Sub();
   ScheduleCollect();
 }
 

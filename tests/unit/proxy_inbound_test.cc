@@ -170,7 +170,7 @@ TEST_F(InboundTest, TakesATunnelToAPermissiveWorkloadToo) {
   ASSERT_TRUE(SendText(client.get(), "*t"));
   auto served = Served();
   EXPECT_EQ(ReceiveText(served.get(), 2), "*t");
-  EXPECT_EQ(bed_.workers(1).at(0).stats().tunnels_server.value(), 1U);
+  EXPECT_EQ(bed_.workers(1).at(0).stats().tunnels.open_server.value(), 1U);
 }
 
 TEST_F(InboundTest, EndsPlainSessionsWhenTheWorkloadBecomesStrict) {
