@@ -55,9 +55,9 @@ struct AdminOptions {
   std::string socket_path = "/run/weir/admin.sock";
   std::string group{};  // may read; empty: the process's
   unsigned mode = 0660;
-  std::string node_name;  // named in answers
+  std::string node_name{};  // named in answers
   // Serves /metrics, /ready and /live, and nothing else, to whoever can connect.
-  std::optional<base::Endpoint> metrics_endpoint;
+  std::optional<base::Endpoint> metrics_endpoint{};
   std::size_t max_connections = 2048;  // beyond: closed at once and counted
   base::Nanoseconds request_timeout = std::chrono::seconds(10);
 };

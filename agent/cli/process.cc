@@ -70,9 +70,11 @@ std::string FindAgentProgram() {
   const std::string self(path.data(), static_cast<std::size_t>(length > 0 ? length : 0));
   const std::size_t slash = self.rfind('/');
   if (slash != std::string::npos) {
-    const std::string beside = self.substr(0, slash + 1) + "weir-agent";
-    if (::access(beside.c_str(), X_OK) == 0) {
-      return beside;
+    const std::string directory = self.substr(0, slash + 1);
+    for (const std::string& beside : {directory + "weir-agent", directory + "../sbin/weir-agent"}) {
+      if (::access(beside.c_str(), X_OK) == 0) {
+        return beside;
+      }
     }
   }
   return "weir-agent";

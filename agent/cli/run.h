@@ -21,7 +21,8 @@ int RunCaInit(const Options& options);
 int RunCaNode(const Options& options);
 int RunUninstallNode(const Options& options);
 
-// Path of weir-agent: beside this program, else as PATH finds it.
+// Path of weir-agent: beside this program or in the sbin next to it, else as PATH
+// finds it.
 std::string FindAgentProgram();
 
 }  // namespace weir::cli

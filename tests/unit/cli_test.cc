@@ -1,0 +1,192 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "agent/admin/filter.h"
+#include "agent/cli/check_texts.h"
+#include "agent/cli/command_notes.h"
+#include "agent/cli/commands.h"
+#include "agent/cli/completion.h"
+#include "agent/cli/filter_flags.h"
+#include "agent/cli/help.h"
+#include "agent/cli/terminal.h"
+#include "agent/cli/text.h"
+
+namespace weir::cli {
+namespace {
+
+std::string FilterOf(const std::vector<std::string>& words) {
+  CommandLine line;
+  std::vector<std::string> all = {"flows"};
+  all.insert(all.end(), words.begin(), words.end());
+  const auto parsed = line.Parse(all);
+  EXPECT_TRUE(parsed.has_value()) << parsed.error().what;
+  return ToExpression(line.options().flows);
+}
+
+TEST(FilterFlagsTest, BecomeAnExpressionThatTheAgentTakes) {
+  const std::pair<std::vector<std::string>, std::string> cases[] = {
+      {{}, ""},
+      {{"--workload", "shop/cart"}, "workload=shop/cart"},
+      {{"--from-workload", "shop/*", "--to-port", "8080"}, "src=shop/* and dst.port=8080"},
+      {{"--pod", "a,b"}, "(workload=a or workload=b)"},
+      {{"--not-status", "5xx,>=400"}, "not (status=5xx or status>=400)"},
+      {{"-n", "shop", "--not-from-ip", "10.0.0.0/8"}, "ns=shop and not src.ip=10.0.0.0/8"},
+      {{"--path", "^/(a|b),c"}, "path~'^/(a|b),c'"},
+      {{"--path", "it's"}, "path~'it\\'s'"},
+      {{"--mtls", "any"}, ""},
+      {{"--mtls", "off"}, "mtls=off"},
+      {{"--min-duration", "200ms", "--min-bytes", "5MB"}, "duration>=200ms and bytes>=5MB"},
+      {{"status>=500 or dir=in"}, "status>=500 or dir=in"},
+      {{"--dir", "in", "status>=500 or status=404"}, "dir=in and (status>=500 or status=404)"},
+      {{"--verdict=deny", "--verdict", "error"}, "verdict=deny and verdict=error"},
+      {{"--not-to-node", "n1", "--parent", "turn"}, "not dst.node=n1 and parent=turn"},
+      {{"--identity", "spiffe://a/*", "--not-method", "GET,HEAD"},
+       "id=spiffe://a/* and not (method=GET or method=HEAD)"}};
+  for (const auto& [words, expected] : cases) {
+    const std::string expression = FilterOf(words);
+    EXPECT_EQ(expression, expected);
+    const auto filter = admin::Filter::Compile(expression);
+    EXPECT_TRUE(filter.has_value()) << expression << ": " << filter.error().message;
+  }
+}
+
+TEST(FilterFlagsTest, NameFieldsThatExist) {
+  for (const FilterFlag& flag : FilterFlags()) {
+    const auto fields = admin::FilterFields();
+    const auto exists = [&](const std::string& name) {
+      return std::ranges::any_of(fields, [&](const auto& field) { return field.name == name; });
+    };
+    EXPECT_TRUE(exists(std::string(flag.field))) << flag.name;
+    if (flag.sides) {
+      EXPECT_TRUE(exists(SideField(flag.field, "from"))) << flag.name;
+      EXPECT_TRUE(exists(SideField(flag.field, "to"))) << flag.name;
+    }
+  }
+}
+
+TEST(HelpTest, ExplainsEveryFieldOfTheFilter) {
+  std::string text = TopicText("filter");
+  std::ranges::replace(text, '\n', ' ');
+  for (const auto& field : admin::FilterFields()) {
+    EXPECT_NE(text.find(" " + std::string(field.name) + " "), std::string::npos) << field.name;
+  }
+}
+
+TEST(HelpTest, KeepsWithinTheWidth) {
+  const CommandInfo root = CommandLine().Describe();
+  for (const CommandInfo& command : root.commands) {
+    for (const std::string& line :
+         Split(RenderHelp(command, {.color = false, .width = 80}), '\n')) {
+      if (line.find("weir ") == std::string::npos) {  // examples are not broken
+        EXPECT_LE(line.size(), 80U) << command.path << ": " << line;
+      }
+    }
+  }
+}
+
+TEST(HelpTest, PutsExamplesFirst) {
+  const CommandInfo root = CommandLine().Describe();
+  const std::string help = RenderHelp(*FindCommand(root, "flows"), {});
+  EXPECT_LT(help.find("Examples"), help.find("Usage"));
+  EXPECT_LT(help.find("Selection flags"), help.find("Filter flags"));
+}
+
+std::vector<std::string> Candidates(const std::vector<std::string>& words) {
+  const auto live = [](std::string_view placeholder) -> std::vector<std::string> {
+    if (placeholder == "NS/NAME") {
+      return {"shop/cart", "shop/price"};
+    }
+    return {};
+  };
+  return Complete(CommandLine().Describe(), words, live);
+}
+
+using Words = std::vector<std::string>;
+
+TEST(CompletionTest, OffersCommandsFlagsAndValues) {
+  EXPECT_EQ(Candidates({"fl"}), Words({"flows"}));
+  EXPECT_EQ(Candidates({"config", ""}), Words({"check"}));
+  EXPECT_EQ(Candidates({"flows", "--max"}), Words({"--max-rps"}));
+  EXPECT_EQ(Candidates({"flows", "-o", ""}), Words({"compact", "json", "jsonl", "wide"}));
+  EXPECT_EQ(Candidates({"flows", "--verdict", "deny,er"}), Words({"deny,error"}));
+  EXPECT_EQ(Candidates({"flows", "--from-workload", "shop/"}), Words({"shop/cart", "shop/price"}));
+  EXPECT_EQ(Candidates({"flows", "--not-from-wo"}), Words({"--not-from-workload"}));
+  EXPECT_EQ(Candidates({"workloads", "shop/c"}), Words({"shop/cart"}));
+  EXPECT_EQ(Candidates({"completion", ""}), Words({"bash", "fish", "zsh"}));
+  EXPECT_EQ(Candidates({"help", "ex"}), Words({"exit-codes"}));
+  EXPECT_EQ(Candidates({"flows", "-f", "--colo"}), Words({"--color"}));
+  EXPECT_EQ(Candidates({"nonsense", "-"}).empty(), false);
+}
+
+TEST(CompletionTest, HidesTwinsUntilOneIsTyped) {
+  const Words few = Candidates({"flows", "--"});
+  EXPECT_EQ(std::ranges::count_if(few, [](const auto& w) { return w.starts_with("--not-"); }), 0);
+  EXPECT_GT(Candidates({"flows", "--not-"}).size(), 20U);
+}
+
+TEST(CompletionTest, HasAScriptForEachShell) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    EXPECT_NE(CompletionScript(shell).find("weir __complete"), std::string::npos) << shell;
+  }
+  EXPECT_EQ(CompletionScript("tcsh"), "");
+}
+
+TEST(TextTest, FormatsNumbersForPeople) {
+  EXPECT_EQ(FormatCount(0), "0");
+  EXPECT_EQ(FormatCount(999), "999");
+  EXPECT_EQ(FormatCount(18210), "18,210");
+  EXPECT_EQ(FormatCount(1234567), "1,234,567");
+  EXPECT_EQ(FormatDuration(0.0031), "3.1ms");
+  EXPECT_EQ(FormatDuration(0.00008), "80us");
+  EXPECT_EQ(FormatDuration(0.9996), "1.0s");
+  EXPECT_EQ(FormatDuration(0.45), "450ms");
+  EXPECT_EQ(FormatDuration(-1), "0ms");
+  EXPECT_EQ(FormatBytes(999), "999B");
+  EXPECT_EQ(FormatBytes(5300), "5.3kB");
+  EXPECT_EQ(FormatBytes(999999), "1.0MB");
+  EXPECT_EQ(Percent(1, 3), "33.3 %");
+  EXPECT_EQ(Percent(0, 0), "-");
+}
+
+TEST(TextTest, TakesAgesClockTimesAndTimestamps) {
+  const base::WallTime now{std::chrono::seconds(1'800'000'000)};
+  EXPECT_EQ(TimeParameter("5m", now), "5m");
+  EXPECT_EQ(TimeParameter("1.5h", now), "1.5h");
+  EXPECT_EQ(TimeParameter("2027-01-15T08:00:00Z", now), "2027-01-15T08:00:00Z");
+  EXPECT_TRUE(TimeParameter("14:00", now)->ends_with("Z"));
+  for (const char* text : {"", "5", "m", "5 m", "yesterday", "1:00", "5w"}) {
+    EXPECT_EQ(TimeParameter(text, now), std::nullopt) << text;
+  }
+}
+
+TEST(TerminalTest, ReplacesWhatATerminalWouldActOn) {
+  EXPECT_EQ(Printable("/a\033[2J\tb\x7f"), "/a?[2J?b?");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "31m\xc3\xa4"),
+            "?31m\xc3\xa4");
+}
+
+TEST(TerminalTest, AlignsColumnsWhateverTheirColour) {
+  const Style style{.color = true, .width = 0};
+  Table table({"A", ">N"});
+  table.Add({Paint(style, Color::kRed, "xyz"), "1"});
+  table.Add({"\xc3\xa4", "200"});
+  EXPECT_EQ(table.Take(), "A      N\n\033[31mxyz\033[0m    1\n\xc3\xa4    200\n");
+  table.Add({"b", "3"});
+  EXPECT_EQ(table.Take(), "b      3\n");
+}
+
+TEST(CheckTextsTest, DescribeEachCodeOnce) {
+  std::vector<std::string_view> codes;
+  for (const CheckText& text : CheckTexts()) {
+    EXPECT_FALSE(text.looks_at.empty() || text.when_it_fails.empty() || text.remedy.empty());
+    codes.push_back(text.code);
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(codes));
+  EXPECT_EQ(std::ranges::adjacent_find(codes), codes.end());
+}
+
+}  // namespace
+}  // namespace weir::cli
