@@ -86,6 +86,7 @@ class DatapathImpl final : public Datapath {
   base::Result<std::vector<KeyedListener>> Intercept(Workload& workload);
   base::Result<void> Publish(Workload& workload);
   base::Result<void> WriteEntry(const Workload& workload);
+  void TellWorkers(const Workload& workload);
   void NoteOlderConnections(Workload& workload);
   // Takes a workload out of everything; it goes back to unclaimed when it was.
   base::Result<void> Remove(Workload& workload, bool was_unclaimed);

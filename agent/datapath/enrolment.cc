@@ -93,14 +93,14 @@ base::Result<Namespace*> DatapathImpl::FindNamespace(const Enrolment& wanted) {
 
 base::Result<std::vector<KeyedListener>> DatapathImpl::Intercept(Workload& workload) {
   Namespace& ns = *workload.ns;
+  if (auto done = ns.SetUp(); !done) {
+    return std::unexpected(done.error());
+  }
   auto listeners = ns.Listen({.owner = workload.wanted.id,
                               .worker_count = parts_.options.worker_count,
                               .backlog = parts_.options.listen_backlog});
   if (!listeners) {
     return listeners;
-  }
-  if (auto done = ns.SetUp(); !done) {
-    return std::unexpected(done.error());
   }
   for (const auto& item : *listeners) {
     const auto fd = static_cast<std::uint64_t>(item.listener.fd.get());
@@ -139,10 +139,15 @@ base::Result<void> DatapathImpl::Publish(Workload& workload) {
   if (auto done = SyncPins(); !done) {
     return done;
   }
+  TellWorkers(workload);
+  return {};
+}
+
+void DatapathImpl::TellWorkers(const Workload& workload) {
+  const Namespace& ns = *workload.ns;
   table_.Set(workload.wanted.id, {.netns_fd = ns.home() ? -1 : ns.fd(),
                                   .cookie = ns.cookie(),
                                   .ports = LegPortsOutside(ns.port_range())});
-  return {};
 }
 
 base::Result<void> DatapathImpl::WriteEntry(const Workload& workload) {
@@ -296,6 +301,7 @@ void DatapathImpl::RefreshNamespace(Namespace& ns,
   std::set<std::uint64_t> cgroups;
   std::set<std::uint16_t> ports;
   bool whole = false;
+  const PortRange former_range = ns.port_range();
   for (const auto& [id, workload] : workloads_) {
     if (workload.ns != &ns) {
       continue;
@@ -311,6 +317,11 @@ void DatapathImpl::RefreshNamespace(Namespace& ns,
         return whole || cgroups.contains(socket.cgroup_id) || ports.contains(socket.local.port);
       },
       listening);
+  for (const auto& [id, workload] : workloads_) {
+    if (workload.ns == &ns && ns.port_range() != former_range) {
+      TellWorkers(workload);
+    }
+  }
 }
 
 bool DatapathImpl::Vanished(const Workload& workload) const {

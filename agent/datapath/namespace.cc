@@ -72,6 +72,7 @@ bool Namespace::LookupAlive() const {
 }
 
 base::Result<void> Namespace::SetUp() {
+  intercepting_ = true;
   return Inside([&]() -> base::Result<void> {
     if (auto done = SetUpReplyRoute(kernel_.options); !done) {
       return done;

@@ -99,8 +99,8 @@ class Namespace {
   NetnsIdentity identity_;
   std::uint64_t cookie_ = 0;
   bool home_ = false;
-  bool set_up_ = false;
-  bool intercepting_ = true;
+  bool intercepting_ = false;  // SetUp was begun
+  bool set_up_ = false;        // the reply route is there
   PortRange port_range_;
   BpfLink lookup_;
   std::set<base::IpAddress> addresses_;

@@ -49,6 +49,7 @@ base::Result<std::uint64_t> OwnNetnsCookie();
 struct PortRange {
   std::uint16_t low = 32768;
   std::uint16_t high = 60999;
+  friend bool operator==(const PortRange&, const PortRange&) = default;
 };
 PortRange LocalPortRange();
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -62,6 +63,12 @@ netlink::ReplyRoute RouteOf(const Options& options, std::uint32_t metric) {
           .metric = metric};
 }
 
+base::Result<void> LoopbackIsDown() {
+  return std::unexpected(
+      base::Error(base::ErrorCode::kUnavailable, "loopback is down in the namespace", ENETDOWN)
+          .WithRemedy("ip link set lo up, inside of it"));
+}
+
 // The metric of this instance's route in either family.
 base::Result<std::optional<std::uint32_t>> FindOwn(const Options& options) {
   const std::uint32_t own = InstanceBits(options.bpffs_dir);
@@ -102,7 +109,7 @@ base::Result<void> SetUpReplyRoute(const Options& options) {
     }
     if (auto added = netlink::AddReplyRoute(family, RouteOf(options, metric)); !added) {
       (void)RemoveReplyRoute(options);  // the first error counts
-      return added;
+      return added.error().sys_errno() == ENETDOWN ? LoopbackIsDown() : added;
     }
   }
   if (auto written = WriteFwmarkAccept(true); !written) {

@@ -118,11 +118,6 @@ base::Result<std::vector<KeyedListener>> OpenListeners(const ListenerPlan& plan)
           if (v6 && (error == EADDRNOTAVAIL || error == EAFNOSUPPORT)) {
             continue;  // no IPv6 in this namespace, so nothing to take either
           }
-          if (error == EADDRNOTAVAIL) {
-            return std::unexpected(base::Error(base::ErrorCode::kUnavailable,
-                                               "loopback is down in the namespace", error)
-                                       .WithRemedy("ip link set lo up, inside of it"));
-          }
           return std::unexpected(listener.error());
         }
         listeners.push_back(

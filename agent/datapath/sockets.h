@@ -28,7 +28,7 @@ struct ListenerPlan {
   int backlog = 0;
 };
 // Opens them on loopback of the calling thread's namespace, on ports outside of its
-// local range. kUnavailable, with the remedy, when loopback is down.
+// local range.
 base::Result<std::vector<KeyedListener>> OpenListeners(const ListenerPlan& plan);
 
 // Opens the agent's connections. Any thread.

@@ -135,10 +135,8 @@ TEST_F(LegsTest, TakesAPortOutsideOfTheNamespacesRange) {
 }
 
 TEST_F(LegsTest, KeepsAwayFromTheTuplesOfLiveConnections) {
-  ASSERT_TRUE(datapath_->Unenrol(kId));
-  listeners_.clear();
   pod_.ns->Run([] { std::ofstream("/proc/sys/net/ipv4/ip_local_port_range") << "1024 65530"; });
-  Enrol();  // five ports are left for legs
+  (void)datapath_->Sweep();  // five ports are left for legs
   const Greeter app(*pod_.ns, "0.0.0.0", 0);
   std::vector<base::UniqueFd> live;
   for (std::uint16_t port = 65531; port < 65535; ++port) {
