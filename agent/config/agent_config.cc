@@ -5,12 +5,23 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "agent/base/file.h"
+#include "agent/base/ip.h"
+#include "agent/config/diagnostic.h"
 #include "agent/config/fields.h"
 #include "agent/config/yaml.h"
 #include "agent/model/identity.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {

@@ -1,5 +1,8 @@
 #include <array>
+#include <string>
+#include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "agent/config/agent_config.h"
 

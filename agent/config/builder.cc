@@ -1,11 +1,23 @@
 #include "agent/config/builder.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <expected>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "agent/base/error.h"
+#include "agent/config/agent_config.h"
 #include "agent/config/document_readers.h"
+#include "agent/config/documents.h"
+#include "agent/config/target.h"
+#include "agent/config/yaml.h"
+#include "agent/model/identity.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {
@@ -55,12 +67,13 @@ class Build {
     const DataplaneDocument* document = nullptr;
   };
 
-  base::Result<model::SpiffeId> IdentityOf(const DataplaneDocument& document) const;
-  const MeshIdentityDocument* SelectIdentity(const DataplaneDocument& document) const;
+  [[nodiscard]] base::Result<model::SpiffeId> IdentityOf(const DataplaneDocument& document) const;
+  [[nodiscard]] const MeshIdentityDocument* SelectIdentity(const DataplaneDocument& document) const;
   void CheckLocalEntry(const WorkloadConfig& config, const Entry& entry);
   model::TlsMode ModeOf(const DataplaneDocument& document);
-  model::TlsMode ModeOfInbound(const DataplaneDocument& document, const DataplaneInbound& inbound,
-                               model::TlsMode base) const;
+  [[nodiscard]] model::TlsMode ModeOfInbound(const DataplaneDocument& document,
+                                             const DataplaneInbound& inbound,
+                                             model::TlsMode base) const;
   model::TraceSettings TraceOf(const DataplaneDocument& document);
   void NoteBackend(const PolicyDocument& policy, const TraceConfiguration& trace);
 
@@ -97,7 +110,7 @@ const MeshIdentityDocument* Build::SelectIdentity(const DataplaneDocument& docum
 }
 
 base::Result<model::SpiffeId> Build::IdentityOf(const DataplaneDocument& document) const {
-  std::string domain = "";
+  std::string domain;
   std::string path = document.service_account.empty() || document.ns.empty()
                          ? "/workload/{{ .Workload }}"
                          : "/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}";

@@ -1,9 +1,12 @@
 #include "agent/config/check.h"
 
+#include <cstddef>
 #include <set>
+#include <string>
 
 #include "agent/config/agent_config.h"
 #include "agent/config/builder.h"
+#include "agent/config/diagnostic.h"
 #include "agent/config/documents.h"
 
 namespace weir::config {

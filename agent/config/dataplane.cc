@@ -1,8 +1,19 @@
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "agent/base/ip.h"
 #include "agent/config/document_readers.h"
+#include "agent/config/documents.h"
+#include "agent/config/fields.h"
+#include "agent/config/yaml.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {

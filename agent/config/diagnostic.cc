@@ -1,8 +1,12 @@
 #include "agent/config/diagnostic.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 namespace weir::config {
 namespace {

@@ -2,11 +2,21 @@
 
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <expected>
+#include <functional>
+#include <memory>
 #include <utility>
+
+#include "agent/base/error.h"
+#include "agent/base/unique_fd.h"
+#include "agent/io/event_loop.h"
 
 namespace weir::config {
 namespace {

@@ -23,6 +23,8 @@ class DirectoryWatcher final : public io::EventHandler {
   static base::Result<std::unique_ptr<DirectoryWatcher>> Create(io::EventLoop& loop,
                                                                 NewFile new_file,
                                                                 std::function<void()> on_change);
+  DirectoryWatcher(const DirectoryWatcher&) = delete;
+  DirectoryWatcher& operator=(const DirectoryWatcher&) = delete;
   ~DirectoryWatcher() = default;
 
   // Watches `path` from now on instead of the directory before.

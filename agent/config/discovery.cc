@@ -3,19 +3,29 @@
 #include <dirent.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/statfs.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <expected>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <sstream>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "agent/base/error.h"
 #include "agent/base/file.h"
+#include "agent/config/agent_config.h"
 #include "agent/config/directory_watcher.h"
+#include "agent/io/event_loop.h"
 
 #ifndef NSFS_MAGIC
 #define NSFS_MAGIC 0x6e736673  // linux/magic.h since 5.x has it
@@ -36,7 +46,6 @@ constexpr std::size_t kMaxMountinfoBytes = 4U << 20U;
 struct Found {
   std::string path;
   std::uint64_t inode = 0;
-  friend bool operator==(const Found&, const Found&) = default;
 };
 
 std::optional<Found> FindNetns(const std::string& path) {

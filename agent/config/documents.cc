@@ -6,11 +6,20 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
+#include "agent/base/error.h"
 #include "agent/base/file.h"
+#include "agent/base/ip.h"
+#include "agent/config/diagnostic.h"
 #include "agent/config/document_readers.h"
 #include "agent/config/fields.h"
 #include "agent/config/yaml.h"

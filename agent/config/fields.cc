@@ -3,11 +3,24 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <limits>
+#include <map>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "agent/base/nearest_name.h"
+#include "agent/config/diagnostic.h"
+#include "agent/config/yaml.h"
 
 namespace weir::config {
 namespace {
@@ -310,8 +323,10 @@ std::optional<std::size_t> ReadChoice(const Node& node, std::string_view name,
     }
   }
   std::string wanted;
-  for (const std::string_view one : names) {
-    wanted += (wanted.empty() ? "" : one == *(names.end() - 1) ? " or " : ", ") + std::string(one);
+  for (const std::string_view& one : names) {
+    const std::string_view joint = &one == names.end() - 1 ? " or " : ", ";
+    wanted += wanted.empty() ? std::string_view() : joint;
+    wanted += one;
   }
   const std::string nearest =
       node.kind == NodeKind::kScalar ? DidYouMean(node.scalar, names) : std::string();

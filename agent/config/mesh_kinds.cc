@@ -1,7 +1,18 @@
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "agent/base/error.h"
 #include "agent/config/document_readers.h"
+#include "agent/config/documents.h"
+#include "agent/config/fields.h"
+#include "agent/config/yaml.h"
+#include "agent/model/identity.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {

@@ -1,8 +1,20 @@
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
+#include "agent/config/builder.h"
 #include "agent/config/document_readers.h"
+#include "agent/config/documents.h"
+#include "agent/config/fields.h"
+#include "agent/config/target.h"
+#include "agent/config/yaml.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {

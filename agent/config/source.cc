@@ -2,9 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "agent/base/error.h"
+#include "agent/config/agent_config.h"
+#include "agent/config/diagnostic.h"
 #include "agent/config/directory_watcher.h"
+#include "agent/config/documents.h"
+#include "agent/io/event_loop.h"
+#include "agent/model/snapshot.h"
 
 namespace weir::config {
 namespace {
@@ -53,7 +66,7 @@ class DirectorySource final : public ConfigSource {
     watcher_->SetDirectory(agent_.documents_directory);
     Attempt attempt = Read(agent_);
     if (attempt.Errors() != 0) {
-      return std::unexpected(Refuse(std::move(attempt), agent_));
+      return std::unexpected(Refuse(attempt, agent_));
     }
     Accept(std::move(attempt));
     return {};
@@ -69,7 +82,7 @@ class DirectorySource final : public ConfigSource {
     }
     Attempt attempt = BuildFrom(agent_, documents_, document_diagnostics_);
     if (attempt.Errors() != 0) {
-      (void)Refuse(std::move(attempt), agent_);  // told through on_rejected and status
+      (void)Refuse(attempt, agent_);  // told through on_rejected and status
       return;
     }
     Publish(std::move(attempt.result));
@@ -78,7 +91,7 @@ class DirectorySource final : public ConfigSource {
   base::Result<void> SetAgentConfig(AgentConfig agent) override {
     Attempt attempt = Read(agent);
     if (attempt.Errors() != 0) {
-      return std::unexpected(Refuse(std::move(attempt), agent));
+      return std::unexpected(Refuse(attempt, agent));
     }
     if (agent.documents_directory != agent_.documents_directory) {
       watcher_->SetDirectory(agent.documents_directory);
@@ -98,7 +111,7 @@ class DirectorySource final : public ConfigSource {
     }
     Attempt attempt = Parse(agent_, std::move(files), std::move(reading));
     if (attempt.Errors() != 0) {
-      (void)Refuse(std::move(attempt), agent_);  // told through on_rejected and status
+      (void)Refuse(attempt, agent_);  // told through on_rejected and status
     } else {
       Accept(std::move(attempt));
     }
@@ -178,7 +191,7 @@ class DirectorySource final : public ConfigSource {
     }
   }
 
-  base::Error Refuse(Attempt attempt, const AgentConfig& agent) {
+  base::Error Refuse(const Attempt& attempt, const AgentConfig& agent) {
     ++status_.rejection_count;
     status_.last_rejection =
         Rejection{.errors = attempt.result.diagnostics.Errors(), .when = loop_.clock().WallNow()};

@@ -1,9 +1,18 @@
 #include "agent/config/target.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "agent/config/document_readers.h"
+#include "agent/config/documents.h"
+#include "agent/config/fields.h"
+#include "agent/config/yaml.h"
 
 namespace weir::config {
 namespace {

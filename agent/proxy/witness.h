@@ -40,9 +40,8 @@ class WitnessCache {
   Answer Require(model::LocalId source, const base::Endpoint& destination, SessionId waiter);
   // The hook of a destination saw a connection of ours.
   void Arrived(const base::ConnectionTuple& accepted);
-  // The workload is gone; somebody else may get its address, so all others' witnesses are
-  // to be renewed.
-  void Forget(model::LocalId gone);
+  // The workload is gone.
+  void Forget(model::LocalId source);
 
  private:
   struct Key {
