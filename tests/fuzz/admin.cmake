@@ -1,0 +1,3 @@
+weir_fuzz(flow_filter_fuzz
+  SOURCES flow_filter_fuzz.cc ${CMAKE_SOURCE_DIR}/tests/support/flow_records.cc
+  LIBRARIES weir_admin)
