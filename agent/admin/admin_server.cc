@@ -75,14 +75,6 @@ base::Result<asio::ip::tcp::acceptor> ListenTcp(asio::io_context& io,
   return acceptor;
 }
 
-observe::MetricFamily Metric(std::string name, std::string help, observe::MetricType type,
-                             double value) {
-  observe::MetricFamily family{
-      .name = std::move(name), .help = std::move(help), .type = type, .samples = {}};
-  family.samples.push_back({.labels = {}, .value = value});
-  return family;
-}
-
 }  // namespace
 
 class AdminServer::Impl {
@@ -148,7 +140,9 @@ class AdminServer::Impl {
     return error ? std::nullopt : base::FromSockaddr(at.data(), static_cast<socklen_t>(at.size()));
   }
 
-  [[nodiscard]] std::vector<observe::MetricFamily> Metrics() const;
+  [[nodiscard]] std::vector<observe::MetricFamily> Metrics() const {
+    return AdminMetrics(counters_);
+  }
 
  private:
   // Counts a connection or a follower for as long as it lives.
@@ -360,32 +354,6 @@ class AdminServer::Impl {
   bool ticking_ = false;
   std::thread thread_;
 };
-
-std::vector<observe::MetricFamily> AdminServer::Impl::Metrics() const {
-  using observe::MetricType;
-  const auto value = [](const std::atomic<std::uint64_t>& counter) {
-    return static_cast<double>(counter.load(std::memory_order_relaxed));
-  };
-  std::vector<observe::MetricFamily> families;
-  families.push_back(Metric("weir_admin_requests", "Requests to the admin API.",
-                            MetricType::kCounter, value(counters_.requests)));
-  observe::MetricFamily refused{.name = "weir_admin_refused",
-                                .help = "Connections and requests that the admin API refused.",
-                                .type = MetricType::kCounter,
-                                .samples = {}};
-  for (const auto& [reason, counter] : {std::pair{"bad-request", &counters_.bad_requests},
-                                        {"permission", &counters_.denied},
-                                        {"connection-limit", &counters_.connections_refused},
-                                        {"timeout", &counters_.timeouts}}) {
-    refused.samples.push_back({.labels = {{"reason", reason}}, .value = value(*counter)});
-  }
-  families.push_back(std::move(refused));
-  families.push_back(Metric("weir_admin_connections", "Open connections of the admin API.",
-                            MetricType::kGauge, value(counters_.connections)));
-  families.push_back(Metric("weir_admin_followers", "Readers that follow the flows.",
-                            MetricType::kGauge, value(counters_.followers)));
-  return families;
-}
 
 AdminServer::AdminServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 

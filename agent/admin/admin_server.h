@@ -79,7 +79,7 @@ class AdminServer {
 
   // Where /metrics is served; empty without a metrics endpoint.
   [[nodiscard]] std::optional<base::Endpoint> metrics_address() const;
-  // The server's own counters, to be shown with the agent's. Any thread.
+  // The server's own counters, which /metrics shows too. Any thread.
   [[nodiscard]] std::vector<observe::MetricFamily> Metrics() const;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -80,7 +81,41 @@ Answer Plain(unsigned status, std::string text) {
   return {.status = status, .content_type = "text/plain; charset=utf-8", .body = std::move(text)};
 }
 
+observe::MetricFamily Metric(std::string name, std::string help, observe::MetricType type,
+                             double value) {
+  observe::MetricFamily family{
+      .name = std::move(name), .help = std::move(help), .type = type, .samples = {}};
+  family.samples.push_back({.labels = {}, .value = value});
+  return family;
+}
+
 }  // namespace
+
+std::vector<observe::MetricFamily> AdminMetrics(const AdminCounters& counters) {
+  using observe::MetricType;
+  const auto value = [](const std::atomic<std::uint64_t>& counter) {
+    return static_cast<double>(counter.load(std::memory_order_relaxed));
+  };
+  std::vector<observe::MetricFamily> families;
+  families.push_back(Metric("weir_admin_requests", "Requests to the admin API.",
+                            MetricType::kCounter, value(counters.requests)));
+  observe::MetricFamily refused{.name = "weir_admin_refused",
+                                .help = "Connections and requests that the admin API refused.",
+                                .type = MetricType::kCounter,
+                                .samples = {}};
+  for (const auto& [reason, counter] : {std::pair{"bad-request", &counters.bad_requests},
+                                        {"permission", &counters.denied},
+                                        {"connection-limit", &counters.connections_refused},
+                                        {"timeout", &counters.timeouts}}) {
+    refused.samples.push_back({.labels = {{"reason", reason}}, .value = value(*counter)});
+  }
+  families.push_back(std::move(refused));
+  families.push_back(Metric("weir_admin_connections", "Open connections of the admin API.",
+                            MetricType::kGauge, value(counters.connections)));
+  families.push_back(Metric("weir_admin_followers", "Readers that follow the flows.",
+                            MetricType::kGauge, value(counters.followers)));
+  return families;
+}
 
 Router::Router(const AdminOptions& options, const Providers& providers, const FlowStore& store,
                AdminCounters& counters, const base::Clock& clock)
@@ -254,8 +289,10 @@ Answer Router::GetMetrics(const Target&) {
   if (!providers_.metrics) {
     return Absent("metrics");
   }
+  auto families = providers_.metrics();
+  std::ranges::move(AdminMetrics(counters_), std::back_inserter(families));
   return {.content_type = std::string(observe::kOpenMetricsContentType),
-          .body = observe::RenderOpenMetrics(providers_.metrics())};
+          .body = observe::RenderOpenMetrics(families)};
 }
 
 Answer Router::GetReady(const Target&) {

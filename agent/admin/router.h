@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/admin/admin_server.h"
 #include "agent/admin/flow_reader.h"
@@ -51,6 +52,9 @@ struct AdminCounters {
   std::atomic<std::uint64_t> connections{0};  // open now
   std::atomic<std::uint64_t> followers{0};    // open now
 };
+
+// The counters as /metrics shows them, beside what the provider gives.
+std::vector<observe::MetricFamily> AdminMetrics(const AdminCounters& counters);
 
 // Admin thread; all references outlive it.
 class Router {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <set>
 
+#include "agent/base/utf8.h"
 #include "agent/daemon/timestamp.h"
 #include "weir/v1/admin.pb.h"
 
@@ -31,6 +32,12 @@ std::optional<observe::TraceId> ParseTraceId(std::string_view text) {
   return id;
 }
 
+// Texts of requests come from peers and may be any bytes; a message holds only UTF-8.
+std::string Clean(const std::string& text) {
+  std::string scratch;
+  return std::string(base::ToUtf8(text, scratch));
+}
+
 void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::TraceSpan& to) {
   to.set_span_id(observe::ToHex(from.span_id));
   if (from.parent_span_id != observe::SpanId{}) {
@@ -38,7 +45,7 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   }
   to.set_service(from.service);
   to.set_kind(from.is_client ? "client" : "server");
-  to.set_name(from.method + " " + from.path);
+  to.set_name(Clean(from.method + " " + from.path));
   *to.mutable_start() = ToTimestamp(from.start);
   to.set_duration_seconds(ToSeconds(from.duration));
   to.set_status_code(from.status);
@@ -49,7 +56,7 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   auto& attributes = *to.mutable_attributes();
   attributes["source"] = from.source;
   attributes["destination"] = from.destination;
-  attributes["http.host"] = from.host;
+  attributes["http.host"] = Clean(from.host);
   attributes["weir.mtls"] = std::string(observe::ToString(from.mtls));
   attributes["weir.verdict"] = std::string(observe::ToString(from.verdict));
 }
@@ -72,7 +79,7 @@ v1::TraceList ListTraces(const telemetry::TraceStore& store, const admin::TraceQ
     *to.mutable_start() = ToTimestamp(trace.start);
     to.set_duration_seconds(ToSeconds(trace.duration));
     to.set_root_service(trace.root_service);
-    to.set_root_name(trace.root_name);
+    to.set_root_name(Clean(trace.root_name));
     to.set_span_count(static_cast<std::uint32_t>(trace.spans));
     to.set_service_count(static_cast<std::uint32_t>(trace.services));
     to.set_error_count(static_cast<std::uint32_t>(trace.errors));
@@ -112,7 +119,7 @@ std::optional<v1::Trace> ShowTrace(const telemetry::TraceStore& store, std::stri
   *summary.mutable_start() = ToTimestamp(start);
   summary.set_duration_seconds(ToSeconds(end - start));
   summary.set_root_service(nodes.front().span.service);
-  summary.set_root_name(nodes.front().span.method + " " + nodes.front().span.path);
+  summary.set_root_name(Clean(nodes.front().span.method + " " + nodes.front().span.path));
   summary.set_service_count(static_cast<std::uint32_t>(services.size()));
   summary.set_span_count(static_cast<std::uint32_t>(nodes.size()));
   summary.set_error_count(errors);

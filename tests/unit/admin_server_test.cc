@@ -139,7 +139,9 @@ TEST_F(AdminServerTest, AnswersEveryPathWithItsTypeOrSaysWhyNot) {
   EXPECT_NE(Ask("/v1/workloads").body.find("\"name\":\"cart\""), std::string::npos);
   const auto metrics = Ask("/metrics");
   EXPECT_EQ(metrics.Find("Content-Type").substr(0, 28), "application/openmetrics-text");
-  EXPECT_TRUE(metrics.body.ends_with("weir_test_total 3\n# EOF\n")) << metrics.body;
+  EXPECT_NE(metrics.body.find("weir_test_total 3\n"), std::string::npos) << metrics.body;
+  EXPECT_NE(metrics.body.find("weir_admin_connections "), std::string::npos) << metrics.body;
+  EXPECT_TRUE(metrics.body.ends_with("# EOF\n")) << metrics.body;
   EXPECT_EQ(Ask("/ready").body, "ready\n");
   EXPECT_EQ(Ask("/live").status, 200U);
   EXPECT_EQ(Ask("/v1/traces/" + std::string(32, 'a')).status, 200U);
