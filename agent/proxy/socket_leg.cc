@@ -184,21 +184,7 @@ void SocketLeg::Write(io::Bytes first, io::Bytes second) {
     return;
   }
   if (state_ == State::kOpen && pending_.empty()) {
-    std::array<iovec, 2> parts{};
-    std::size_t used = 0;
-    for (const io::Bytes part : {first, second}) {
-      if (!part.empty()) {
-        // sendmsg does not write to what it sends.
-        parts[used++] = {.iov_base = const_cast<std::uint8_t*>(part.data()),
-                         .iov_len = part.size()};
-      }
-    }
-    msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = used;
-    const ssize_t count = used == 0 ? 0 : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
-    // A broken connection is reported by epoll, outside of this call.
-    auto taken = static_cast<std::size_t>(count < 0 ? 0 : count);
+    const std::size_t taken = SendNow(first, second);
     const std::size_t of_first = std::min(taken, first.size());
     first = first.subspan(of_first);
     second = second.subspan(taken - of_first);
@@ -206,6 +192,28 @@ void SocketLeg::Write(io::Bytes first, io::Bytes second) {
   pending_.Append(first);
   pending_.Append(second);
   UpdateWatch();
+}
+
+// A broken connection takes nothing; epoll reports it, outside of this call.
+std::size_t SocketLeg::SendNow(io::Bytes first, io::Bytes second) {
+  if (first.empty()) {
+    std::swap(first, second);
+  }
+  ssize_t count = 0;
+  if (second.empty()) {
+    count = ::send(fd_.get(), first.data(), first.size(), MSG_NOSIGNAL);
+  } else {
+    const auto part = [](io::Bytes bytes) {
+      // sendmsg does not write to what it sends.
+      return iovec{.iov_base = const_cast<std::uint8_t*>(bytes.data()), .iov_len = bytes.size()};
+    };
+    std::array<iovec, 2> parts = {part(first), part(second)};
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    count = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+  }
+  return count < 0 ? 0 : static_cast<std::size_t>(count);
 }
 
 void SocketLeg::ShutdownWrite() {

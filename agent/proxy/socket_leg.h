@@ -61,6 +61,7 @@ class SocketLeg final : public Leg, private io::EventHandler {
   void Fail(int sys_errno);
   [[nodiscard]] std::uint32_t WantedEvents() const;
   void UpdateWatch();
+  std::size_t SendNow(io::Bytes first, io::Bytes second);
   void SendFin();
 
   io::EventLoop& loop_;

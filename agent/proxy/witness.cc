@@ -110,8 +110,11 @@ void WitnessCache::MakeRoom() {
   std::erase_if(entries_, [](const auto& item) { return !item.second->fd.valid(); });
 }
 
-void WitnessCache::Forget(model::LocalId source) {
-  std::erase_if(entries_, [&](const auto& item) { return item.first.source == source; });
+void WitnessCache::Forget(model::LocalId gone) {
+  std::erase_if(entries_, [&](const auto& item) { return item.first.source == gone; });
+  for (const auto& [key, entry] : entries_) {
+    entry->alive = false;
+  }
 }
 
 }  // namespace weir::proxy

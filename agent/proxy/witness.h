@@ -40,8 +40,9 @@ class WitnessCache {
   Answer Require(model::LocalId source, const base::Endpoint& destination, SessionId waiter);
   // The hook of a destination saw a connection of ours.
   void Arrived(const base::ConnectionTuple& accepted);
-  // The workload is gone.
-  void Forget(model::LocalId source);
+  // The workload is gone; somebody else may get its address, so all others' witnesses are
+  // to be renewed.
+  void Forget(model::LocalId gone);
 
  private:
   struct Key {

@@ -1,3 +1,4 @@
 weir_test(proxy_test
   SOURCES opaque_memory_test.cc proxy_inbound_test.cc proxy_outbound_test.cc proxy_session_test.cc
+    socket_leg_test.cc
   LIBRARIES weir_test_proxy weir_test_netns)

@@ -130,6 +130,50 @@ TEST_F(OutboundTest, SharesOneWitnessAmongConnections) {
   EXPECT_EQ(stats().witnesses.value(), 1U);
 }
 
+TEST_F(OutboundTest, AsksForANewWitnessOnceSomeWorkloadIsGone) {
+  {
+    Pair pair = Connected(near_);
+  }
+  {
+    Pair pair = Connected(near_);
+  }
+  EXPECT_EQ(bed_.kernel().connects(seam::LegKind::kWitness), 1);
+  bed_.workers(0).RemoveWorkload(model::LocalId{4711});
+  {
+    Pair pair = Connected(near_);
+  }
+  EXPECT_EQ(bed_.kernel().connects(seam::LegKind::kWitness), 2);
+}
+
+TEST_F(OutboundTest, SurvivesAStormOfResetsAndEmptyConnections) {
+  Pair steady = Connected(far_);
+  ASSERT_TRUE(SendText(steady.client.get(), "*"));
+  ASSERT_EQ(ReceiveText(steady.server.get(), 1), "*");
+  for (int i = 0; i < 600; ++i) {
+    auto client = bed_.Connect(client_, i % 2 == 0 ? far_.endpoint : near_.endpoint);
+    if (i % 3 != 0) {
+      io::ResetOnClose(client.get());
+    }
+    if (i % 5 == 0) {
+      (void)SendText(client.get(), "*x");
+    }
+    client.Reset();
+    ASSERT_TRUE(SendText(steady.client.get(), "s"));
+    ASSERT_EQ(ReceiveText(steady.server.get(), 1), "s");
+  }
+  // Their servers see each of them end.
+  for (const auto* application : {&far_, &near_}) {
+    for (;;) {
+      const auto served = AcceptOne(application->listener.get(), milliseconds(50));
+      if (!served.valid()) {
+        break;
+      }
+      (void)ReadAll(served.get());
+    }
+  }
+  EXPECT_TRUE(ProxyBed::Eventually([&] { return stats().open_sessions.value() == 1; }));
+}
+
 TEST_F(OutboundTest, TriesADeliveryThatHangsFromAnotherPort) {
   // A backlog of one that is full takes no further connection, and refuses none.
   const auto full = io::ListenTcp({.address = bed_.FreshAddress(), .port = 0}, 0).value();

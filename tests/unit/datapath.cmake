@@ -1,0 +1,3 @@
+weir_test(datapath_test
+  SOURCES cgroup_test.cc leg_ports_test.cc
+  LIBRARIES weir_datapath)
