@@ -1,6 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,6 +137,8 @@ SelfProbe ProbeCgroup(const std::string& cgroup) {
     base::UniqueFd write_end(ends[1]);
     const pid_t child = ::fork();
     if (child == 0) {
+      // It holds copies of the listeners, which must not outlive the agent.
+      (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
       const Outcome outcome = AskFromCgroup(procs.c_str());
       (void)!::write(ends[1], &outcome, sizeof(outcome));
       ::_exit(0);
