@@ -61,15 +61,13 @@ std::string FeaturesText(const v1::Status& status, const Style& style) {
 }
 
 std::string WorkloadsText(const v1::Status& status, const Style& style, base::WallTime now) {
-  Table table({"WORKLOAD", "MODE", "STATE", "CERTIFICATE", ">OUT", ">IN", ">OPEN", ">REFUSED"});
+  Table table({"WORKLOAD", "MODE", "STATE", "CERTIFICATE", ">OUT", ">IN", ">REFUSED"});
   for (const v1::WorkloadStatus& workload : status.workloads()) {
     const v1::WorkloadCounters& counters = workload.counters();
     table.Add({DisplayName(workload), Printable(workload.mode()),
                Paint(style, WordColor(IsWell(workload, now)), StateOf(workload, now)),
-               CertificateText(workload.certificate(), now),
-               FormatCount(counters.outbound_intercepted()),
-               FormatCount(counters.inbound_intercepted()),
-               FormatCount(counters.open_connections()), FormatCount(counters.refused())});
+               CertificateText(workload.certificate(), now), FormatCount(counters.outbound()),
+               FormatCount(counters.inbound()), FormatCount(counters.refused())});
   }
   return Heading(style, "Workloads") +
          (status.workloads().empty() ? "  none is enrolled\n" : Indented(table.Take()));

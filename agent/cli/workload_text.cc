@@ -87,11 +87,8 @@ std::string WorkloadDetails(const v1::WorkloadStatus& workload, base::WallTime n
   row("issuer", certificate.issuer());
   row("last issue error", certificate.last_error());
   const v1::WorkloadCounters& counters = workload.counters();
-  row("intercepted",
-      fmt::format("{} out, {} in, {} open now", FormatCount(counters.outbound_intercepted()),
-                  FormatCount(counters.inbound_intercepted()),
-                  FormatCount(counters.open_connections())));
-  row("left alone", FormatCount(counters.bypassed()));
+  row("flows", fmt::format("{} out, {} in", FormatCount(counters.outbound()),
+                           FormatCount(counters.inbound())));
   row("refused", FormatCount(counters.refused()));
   return text;
 }

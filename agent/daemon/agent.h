@@ -14,6 +14,7 @@
 #include "agent/config/source.h"
 #include "agent/daemon/enroller.h"
 #include "agent/daemon/facts.h"
+#include "agent/daemon/workload_tally.h"
 #include "agent/datapath/datapath.h"
 #include "agent/export/otlp_exporter.h"
 #include "agent/export/pipeline.h"
@@ -92,6 +93,7 @@ class Agent final : private io::EventHandler {
   telemetry::TraceStore traces_;
   telemetry::ServiceGraph graph_{base::SystemClock()};
   telemetry::RedMetrics red_;
+  WorkloadTally tally_;
   std::unique_ptr<telemetry::OtlpExporter> exporter_;
   std::unique_ptr<telemetry::Pipeline> pipeline_;
 

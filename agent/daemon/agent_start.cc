@@ -1,5 +1,6 @@
 // The start of an agent, step by step; see agent.cc for what it does afterwards.
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -68,6 +69,8 @@ std::expected<std::unique_ptr<Agent>, StartFailure> Agent::Start(config::AgentCo
     return Fail(kExitOther, std::move(loop).error());
   }
   RaiseDescriptorLimit();
+  // Keys are in this process: no core dump, and /proc/PID belongs to root alone.
+  (void)::prctl(PR_SET_DUMPABLE, 0);
   std::unique_ptr<Agent> self(
       new Agent(std::move(agent), std::move(config_path), std::move(*loop)));
   using Step = std::expected<void, StartFailure> (Agent::*)();
@@ -122,6 +125,7 @@ std::expected<void, StartFailure> Agent::StartTelemetry() {
   pipeline_->AddConsumer(traces_);
   pipeline_->AddConsumer(graph_);
   pipeline_->AddConsumer(red_);
+  pipeline_->AddConsumer(tally_);
   pipeline_->AddConsumer(*exporter_);
   if (auto done = exporter_->Start(); !done) {
     return Fail(kExitOther, std::move(done).error());
@@ -236,6 +240,7 @@ admin::Providers Agent::MakeProviders() {
                        .pipeline = pipeline_->counters(),
                        .spans = telemetry::TotalSpans(*exporter_, *pipeline_),
                        .worker_metrics = workers_->Metrics(),
+                       .figures = tally_.Figures(),
                        .workers = worker_count_,
                        .log_level = board_.Get()->agent.log_level});
   };

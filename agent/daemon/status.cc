@@ -161,7 +161,9 @@ void FillDrops(const StatusInput& input, v1::Status& status) {
     }
   }
   for (const auto& counter : input.facts->kernel_counters) {
-    add("kernel_" + counter.hook, counter.reason, static_cast<double>(counter.value));
+    if (counter.is_loss) {
+      add("kernel_" + counter.hook, counter.reason, static_cast<double>(counter.value));
+    }
   }
 }
 
@@ -218,7 +220,14 @@ v1::Status MakeStatus(const StatusInput& input) {
   FillFeatures(facts, status);
   if (facts.snapshot) {
     for (const auto& local : facts.snapshot->locals()) {
-      FillWorkload(facts, *local, *status.add_workloads());
+      auto& workload = *status.add_workloads();
+      FillWorkload(facts, *local, workload);
+      if (const auto figures = input.figures.find(local->id); figures != input.figures.end()) {
+        auto& counters = *workload.mutable_counters();
+        counters.set_outbound(figures->second.outbound);
+        counters.set_inbound(figures->second.inbound);
+        counters.set_refused(figures->second.refused);
+      }
     }
   }
   FillQueues(input, status);

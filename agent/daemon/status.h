@@ -4,6 +4,7 @@
 #include <string>
 
 #include "agent/daemon/facts.h"
+#include "agent/daemon/workload_tally.h"
 #include "agent/export/otlp_exporter.h"
 #include "agent/export/pipeline.h"
 #include "agent/observe/metrics.h"
@@ -21,6 +22,7 @@ struct StatusInput {
   telemetry::PipelineCounters pipeline;
   telemetry::SpanTotals spans;
   std::vector<observe::MetricFamily> worker_metrics;
+  std::map<model::LocalId, WorkloadFigures> figures;
   std::uint32_t workers = 0;
   std::string log_level;
 };

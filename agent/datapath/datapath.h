@@ -92,6 +92,7 @@ struct KernelCounter {
   std::string hook;    // "connect", "lookup", "sockops"
   std::string reason;  // "redirected", "own-socket", ...
   std::uint64_t value = 0;
+  bool is_loss = false;  // a connection was refused or its record lost, not just led somewhere
 };
 
 // One of the hooks shared by all workloads.

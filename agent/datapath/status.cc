@@ -13,6 +13,7 @@ struct CounterName {
   weir_counter index;
   const char* hook;
   const char* reason;
+  bool is_loss = false;
 };
 
 constexpr std::array kCounterNames = {
@@ -23,20 +24,20 @@ constexpr std::array kCounterNames = {
     CounterName{WEIR_CONNECT_DEVICE_BOUND, "connect", "device-bound"},
     CounterName{WEIR_CONNECT_LINK_LOCAL, "connect", "link-local"},
     CounterName{WEIR_CONNECT_NO_AGENT_OPEN, "connect", "no-agent-left-alone"},
-    CounterName{WEIR_CONNECT_NO_AGENT_REFUSED, "connect", "no-agent-refused"},
-    CounterName{WEIR_CONNECT_NO_STORAGE, "connect", "no-socket-storage"},
+    CounterName{WEIR_CONNECT_NO_AGENT_REFUSED, "connect", "no-agent-refused", true},
+    CounterName{WEIR_CONNECT_NO_STORAGE, "connect", "no-socket-storage", true},
     CounterName{WEIR_CONNECT_TUPLE_TAKEN, "connect", "leg-tuple-taken"},
-    CounterName{WEIR_SOCKOPS_ORIGINAL_FULL, "sockops", "original-destination-lost"},
-    CounterName{WEIR_SOCKOPS_LEG_FULL, "sockops", "own-leg-lost"},
-    CounterName{WEIR_SOCKOPS_LISTENING_FULL, "sockops", "listening-socket-lost"},
+    CounterName{WEIR_SOCKOPS_ORIGINAL_FULL, "sockops", "original-destination-lost", true},
+    CounterName{WEIR_SOCKOPS_LEG_FULL, "sockops", "own-leg-lost", true},
+    CounterName{WEIR_SOCKOPS_LISTENING_FULL, "sockops", "listening-socket-lost", true},
     CounterName{WEIR_LOOKUP_ASSIGNED, "lookup", "assigned"},
     CounterName{WEIR_LOOKUP_OWN_LEG, "lookup", "own-leg"},
     CounterName{WEIR_LOOKUP_LOOPBACK, "lookup", "loopback"},
     CounterName{WEIR_LOOKUP_SELF, "lookup", "to-itself"},
     CounterName{WEIR_LOOKUP_NOT_LISTENING, "lookup", "nobody-listens"},
     CounterName{WEIR_LOOKUP_NO_AGENT_OPEN, "lookup", "no-agent-left-alone"},
-    CounterName{WEIR_LOOKUP_NO_AGENT_DROPPED, "lookup", "no-agent-refused"},
-    CounterName{WEIR_LOOKUP_ASSIGN_FAILED, "lookup", "assign-failed"},
+    CounterName{WEIR_LOOKUP_NO_AGENT_DROPPED, "lookup", "no-agent-refused", true},
+    CounterName{WEIR_LOOKUP_ASSIGN_FAILED, "lookup", "assign-failed", true},
 };
 static_assert(kCounterNames.size() == WEIR_COUNTER_COUNT);
 
@@ -88,7 +89,8 @@ std::vector<KernelCounter> DatapathImpl::Counters() const {
   for (const auto& name : kCounterNames) {
     all.push_back({.hook = name.hook,
                    .reason = name.reason,
-                   .value = MapSum(map(Map::kCounters), static_cast<std::uint32_t>(name.index))});
+                   .value = MapSum(map(Map::kCounters), static_cast<std::uint32_t>(name.index)),
+                   .is_loss = name.is_loss});
   }
   return all;
 }

@@ -56,7 +56,7 @@ v1::Status TestStatus() {
   workload->set_listeners_alive(4);
   workload->mutable_probe()->set_outcome("ok");
   FillTime(workload->mutable_certificate()->mutable_not_after(), 4'000'000'000);
-  workload->mutable_counters()->set_outbound_intercepted(12'345);
+  workload->mutable_counters()->set_outbound(12'345);
   return status;
 }
 
