@@ -51,7 +51,7 @@ void TunnelMux::Start(base::MonotonicTime now) {
   receive_ = {.available = kH2DefaultWindowBytes, .target = kH2DefaultWindowBytes};
   receive_.updated_us = now_us();
   const std::uint32_t more = config_.tunnel_window_bytes - kH2DefaultWindowBytes;
-  if (budget_.Take(more)) {
+  if (more > 0 && budget_.Take(more)) {
     budget_taken_bytes_ = more;
     receive_.Raise(config_.tunnel_window_bytes);
     AppendWindowUpdate(output_, 0, receive_.TakeUpdate());
@@ -192,7 +192,8 @@ void TunnelMux::ResetStream(TunnelStreamId id, H2Error code) {
   Forget(id);
 }
 
-void TunnelMux::ReturnCredit(TunnelStreamId id, std::size_t count) {
+void TunnelMux::ReturnCredit(TunnelStreamId id, std::size_t count, base::MonotonicTime now) {
+  now_ = now;
   TunnelStreamState* const stream = streams_.Find(id);
   if (stream == nullptr) {
     return;

@@ -34,7 +34,7 @@ struct TunnelMuxConfig {
   std::uint32_t max_sent_frame_bytes = 256U << 10U;    // if the peer allows it
   std::uint32_t max_header_block_bytes = 32768;        // compressed, HEADERS and CONTINUATION
   std::uint32_t max_continuations = 16;                // of one block
-  HpackDecoder::Limits headers;
+  HpackDecoder::Limits headers{};
 };
 
 // How a stream that did not end well ended.
@@ -175,7 +175,7 @@ class TunnelMux {
   // Forgets the stream, at once; its held bytes return to the tunnel's window.
   void ResetStream(TunnelStreamId id, H2Error code);
   // The consumer is done with `count` bytes of OnData (never more than were handed on).
-  void ReturnCredit(TunnelStreamId id, std::size_t count);
+  void ReturnCredit(TunnelStreamId id, std::size_t count, base::MonotonicTime now);
 
   // Sends a PING unless one is under way.
   void Ping(base::MonotonicTime now);

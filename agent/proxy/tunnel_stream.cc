@@ -82,7 +82,7 @@ void TunnelStream::Reset(http::H2Error code) {
 
 void TunnelStream::ReturnCredit(std::size_t count) {
   if (opened()) {
-    connection_->mux_->ReturnCredit(id_, count);
+    connection_->mux_->ReturnCredit(id_, count, connection_->context_.loop.now());
   }
 }
 
