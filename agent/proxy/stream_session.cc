@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/io/socket.h"
+
 namespace weir::proxy {
 namespace {
 
@@ -86,7 +88,11 @@ void StreamSession::ConnectUpstream(const seam::ConnectRequest& request,
     OnUpstreamFailed(ReasonOfError(fd.error()));
     return;
   }
-  SetLegOptions(fd->get());
+  if (request.kind == seam::LegKind::kDelivery) {
+    io::SetNoDelay(fd->get());  // the application is in this kernel: it cannot fall silent
+  } else {
+    SetLegOptions(fd->get());
+  }
   auto leg = std::make_unique<SocketLeg>(context_.loop, context_.scratch, leg_owner(),
                                          std::move(*fd), SocketLeg::State::kConnecting);
   if (!leg->Start()) {

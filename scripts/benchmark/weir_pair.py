@@ -1,5 +1,6 @@
 """weir between the two sides: one agent per side as on two nodes, the client's and the
 server's namespace enrolled as pods, redirected by eBPF."""
+import os
 import subprocess
 import time
 
@@ -28,10 +29,18 @@ class WeirTcpPair(Pair):
         for side, ns in (("client", self.client_ns), ("server", self.server_ns)):
             sh(self.cli, "ca", "node", side, "--dir", self.run / "ca")
             self.write_agent(side, ns, documents)
-            self.proxies.append(self.start(side, ns, f"agent-{side}",
+            self.proxies.append(self.start(side, self.node_namespace(side), f"agent-{side}",
                                            [self.agent, "--config", self.run / f"agent-{side}.yaml"]))
         for side in ("client", "server"):
             self.wait_agent(side)
+
+    def node_namespace(self, side):
+        """The agent's own namespace: on a node it is not the pod's either."""
+        name = f"{self.client_ns}-{side}"
+        if not os.path.exists(f"/run/netns/{name}"):
+            sh("ip", "netns", "add", name)
+            sh("ip", "-n", name, "link", "set", "lo", "up")
+        return name
 
     def write_documents(self, documents):
         """Further documents of a variant."""
@@ -61,8 +70,8 @@ class WeirHttpPair(WeirTcpPair):
     hint = "http"
 
     def start_proxies(self):
-        for side, ns in (("client", self.client_ns), ("server", self.server_ns)):
-            start_collector(self, side, ns)
+        for side in ("client", "server"):
+            start_collector(self, side, self.node_namespace(side))
         super().start_proxies()
 
     def write_documents(self, documents):
