@@ -51,7 +51,7 @@ void StreamSession::MakeRecords(Reason reason) {
   if (relay_ != nullptr) {
     relay_->Finish(reason);
   }
-  if (exchanges_ > 0) {
+  if (exchanges_ > 0 && !switched_) {
     return;  // each request has made its own
   }
   context_.stats.Count(reason);

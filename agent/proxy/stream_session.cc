@@ -189,8 +189,16 @@ void StreamSession::PassToUpstream(io::Bytes bytes) {
   const bool waited = relay_->waiting_for_headers();
   Deliver(relay_->OnDownstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
           /*from_client=*/true);
+  CloseIfUnanswerable();
   if (phase_ == StreamPhase::kHttp1 && !waited) {
     WatchHeaders();
+  }
+}
+
+// A relay that waits for an answer before it reads on would wait for ever.
+void StreamSession::CloseIfUnanswerable() {
+  if (phase_ == StreamPhase::kHttp1 && from_server_.ended && !relay_->wants_downstream()) {
+    CloseAfterAnswer(Reason::kUpstreamReset);
   }
 }
 
@@ -233,6 +241,7 @@ void StreamSession::Deliver(const Http1Relay::Result& result, bool from_client) 
       return;
     case Http1Relay::Action::kOpaque:
       phase_ = StreamPhase::kOpaque;
+      switched_ = true;
       client_timer_.Cancel();
       return;
     case Http1Relay::Action::kClose:
@@ -309,6 +318,7 @@ void StreamSession::EndOfServer() {
     }
     FlushHeld();
     EndOfClient();
+    CloseIfUnanswerable();
   }
   if (phase_ != StreamPhase::kLingering && !done()) {
     down_->ShutdownWrite();

@@ -134,6 +134,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void MaybeEnd();
   void WatchHeaders();
   void CloseAfterAnswer(observe::Reason reason);
+  void CloseIfUnanswerable();
 
   // finish.cc
   void End(observe::Reason reason);
@@ -164,6 +165,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   std::uint8_t delivery_tries_ = 0;
   bool up_open_ = false;
   bool client_end_passed_ = false;
+  bool switched_ = false;  // opaque behind an Upgrade or CONNECT
   observe::Flow flow_;
 };
 

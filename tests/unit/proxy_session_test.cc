@@ -294,6 +294,43 @@ TEST_P(EveryWayTest, RecordsOneExchangePerHttpRequest) {
   EXPECT_EQ(served->span->parent_span_id, third->span->span_id);
 }
 
+TEST_P(EveryWayTest, RecordsTheConnectionBehindAnUpgrade) {
+  const std::string request =
+      "GET /chat HTTP/1.1\r\nHost: server\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+  const std::string answer =
+      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+  {
+    Pair pair = Connected();
+    ASSERT_TRUE(SendText(pair.client.get(), request));
+    ASSERT_EQ(ReceiveText(pair.server.get(), 9), "GET /chat");
+    ASSERT_TRUE(SendText(pair.server.get(), answer));
+    ASSERT_EQ(ReceiveText(pair.client.get(), answer.size()), answer);
+    ASSERT_TRUE(SendText(pair.client.get(), "to server"));
+    ASSERT_TRUE(SendText(pair.server.get(), "to client"));
+    ASSERT_EQ(ReceiveText(pair.client.get(), 9), "to client");
+  }
+  const auto record = bed_.records(0).WaitFor([](const auto& each) {
+    return !each.flow.is_request && each.flow.direction == observe::Direction::kOutbound;
+  });
+  ASSERT_TRUE(record.has_value());
+  EXPECT_EQ(record->flow.protocol, observe::Protocol::kHttp1);
+  EXPECT_EQ(record->flow.bytes_sent, request.size() + 9);
+  EXPECT_EQ(record->flow.bytes_received, answer.size() + 9);
+}
+
+TEST_P(EveryWayTest, EndsWhenTheServerClosesInsteadOfAnsweringAnUpgrade) {
+  Pair pair = Connected();
+  ASSERT_TRUE(
+      SendText(pair.client.get(),
+               "GET / HTTP/1.1\r\nHost: server\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"));
+  ASSERT_EQ(ReceiveText(pair.server.get(), 5), "GET /");
+  HalfClose(pair.server.get());
+  EXPECT_EQ(ReceiveEnd(pair.client.get()), StreamEnd::kFin);
+  pair.client.Reset();
+  EXPECT_TRUE(ProxyBed::Eventually([&] { return bed_.workers(0).open_sessions() == 0; }));
+  EXPECT_TRUE(bed_.SeesReason(0, Reason::kUpstreamReset));
+}
+
 TEST_P(EveryWayTest, AnswersABadRequestAndClosesWithoutTheUpstreamSeeingIt) {
   Pair pair = Connected();
   ASSERT_TRUE(
