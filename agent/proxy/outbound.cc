@@ -184,6 +184,11 @@ void OutboundSession::OnUpstreamFailed(Reason reason) noexcept {
     // The registry has news since: perhaps somebody else lives there now.
     retried_ = true;
     RefreshSnapshot();
+    // A connection that began in the mesh never leaves it in plain text.
+    if (snapshot()->FindByAddress(flow().destination.endpoint) == nullptr) {
+      Fail(Reason::kUnknownDestination);
+      return;
+    }
     Resolve();
     return;
   }

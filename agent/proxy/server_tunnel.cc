@@ -190,6 +190,17 @@ void ServedSession::OnSnapshot() noexcept {
     return;
   }
   const model::Snapshot& now = *context().snapshot;
+  const TunnelConnection* connection = leg().connection();
+  const base::IpAddress& address = flow().source.endpoint.address;
+  // Whom the registry has just dropped may end in its own time; another one's address it
+  // may not keep.
+  if (connection != nullptr && now.KnowsAddress(address)) {
+    const auto answer = context().IdentifyPeer(now, address, connection->peer());
+    if (answer.workload == nullptr) {
+      Abort(answer.reason);
+      return;
+    }
+  }
   const model::LocalWorkload* destination = now.FindLocal(owner());
   const policy::Peer peer{.identity = &flow().source.workload->identity};
   if (destination == nullptr ||

@@ -1,7 +1,9 @@
 // What comes from outside, and who may: strict and permissive workloads, identities.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string>
+#include <thread>
 
 #include "agent/io/socket.h"
 #include "agent/tls/engine.h"
@@ -195,6 +197,21 @@ TEST_F(InboundTest, RefusesAPeerOfAnotherIdentity) {
   EXPECT_TRUE(NobodyCame());
 }
 
+TEST_F(InboundTest, EndsAStreamWhosePeerTheRegistryContradicts) {
+  Start(TlsMode::kStrict);
+  const auto client = bed_.Connect(client_, application_.endpoint);
+  ASSERT_TRUE(SendText(client.get(), "*x"));
+  const auto served = Served();
+  ASSERT_EQ(ReceiveText(served.get(), 2), "*x");
+  auto other = std::make_shared<model::Workload>(*bed_.pod(client_).workload);
+  other->identity = model::SpiffeId::Make("mesh.test", "/ns/test/sa/successor").value();
+  bed_.pod(client_).workload = std::move(other);
+  bed_.Publish(/*only=*/1);
+  EXPECT_EQ(ReceiveEnd(client.get()), StreamEnd::kReset);
+  EXPECT_EQ(ReceiveEnd(served.get()), StreamEnd::kReset);
+  EXPECT_TRUE(bed_.SeesReason(1, Reason::kPeerIdentityMismatch));
+}
+
 TEST_F(InboundTest, RefusesAPeerWhoseNodeIsNotWhereItLives) {
   Start(TlsMode::kStrict);
   bed_.IssueCredential(client_, "", "node-7");
@@ -213,6 +230,43 @@ TEST_F(InboundTest, RefusesAServerOfAnotherIdentityAndNeverTalksPlainly) {
   }
   EXPECT_TRUE(bed_.SeesReason(0, Reason::kPeerIdentityMismatch));
   EXPECT_TRUE(NobodyCame());
+}
+
+TEST_F(InboundTest, NeverTalksPlainlyWhereTheRegistryDropsTheServerInTheHandshake) {
+  Start(TlsMode::kStrict);
+  bed_.pod(client_).tls_mode = TlsMode::kPermissive;  // would talk plainly to the unknown
+  bed_.Publish();
+  const auto between = Listen("127.0.0.1", 0);
+  bed_.kernel().Divert(
+      application_.endpoint,
+      {.address = base::IpAddress::Parse("127.0.0.1").value(), .port = PortOf(between.get())});
+  const auto client = bed_.Connect(client_, application_.endpoint);
+  ASSERT_TRUE(SendText(client.get(), "*secret"));
+  const auto near = AcceptOne(between.get());
+  ASSERT_TRUE(near.valid());
+  auto moved = std::make_shared<model::Workload>(*bed_.pod(server_).workload);
+  moved->addresses = {bed_.FreshAddress()};
+  bed_.pod(server_).workload = std::move(moved);
+  bed_.Publish(/*only=*/0);
+  ASSERT_TRUE(
+      ProxyBed::Eventually([&] { return bed_.workers(0).at(0).stats().snapshots.value() >= 3; }));
+  // Only now does the handshake go on.
+  const auto far = bed_.ConnectFromOutside(application_.endpoint);
+  std::thread back([&] {
+    std::array<char, 4096> bytes{};
+    for (ssize_t n = 0; (n = ::recv(far.get(), bytes.data(), bytes.size(), 0)) > 0;) {
+      (void)::send(near.get(), bytes.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL);
+    }
+    (void)::shutdown(near.get(), SHUT_RDWR);
+  });
+  std::array<char, 4096> bytes{};
+  for (ssize_t n = 0; (n = ::recv(near.get(), bytes.data(), bytes.size(), 0)) > 0;) {
+    (void)::send(far.get(), bytes.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL);
+  }
+  (void)::shutdown(far.get(), SHUT_RDWR);
+  back.join();
+  EXPECT_EQ(ReceiveEnd(client.get()), StreamEnd::kReset);
+  EXPECT_EQ(bed_.kernel().connects(seam::LegKind::kPassthrough), 0);
 }
 
 TEST_F(InboundTest, RefusesAServerOfAnotherNode) {
