@@ -1,3 +1,4 @@
 weir_test(h2_test
-  SOURCES h2_frame_test.cc tunnel_mux_flow_test.cc tunnel_mux_test.cc
+  SOURCES h2_frame_test.cc hpack_test.cc tunnel_mux_abuse_test.cc tunnel_mux_flow_test.cc
+    tunnel_mux_nghttp2_test.cc tunnel_mux_test.cc
   LIBRARIES weir_http)
