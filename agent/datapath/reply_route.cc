@@ -19,12 +19,24 @@
 namespace weir::datapath {
 namespace {
 
-constexpr char kFwmarkAccept[] = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+// What the kernel must do with the mark of transparent legs, and the bit of the route's
+// metric that keeps the former value.
+struct Sysctl {
+  const char* path;
+  std::uint32_t former_bit;
+};
+constexpr std::array kSysctls = {
+    // Sockets accepted from a marked SYN answer with the mark.
+    Sysctl{"/proc/sys/net/ipv4/tcp_fwmark_accept", 1},
+    // So do resets: without it, that of a port where nobody listens would leave the pod.
+    Sysctl{"/proc/sys/net/ipv4/fwmark_reflect", 4},
+    Sysctl{"/proc/sys/net/ipv6/fwmark_reflect", 8},
+};
 constexpr std::size_t kMaxSysctlBytes = 64;
 constexpr std::array kFamilies = {base::IpFamily::kV4, base::IpFamily::kV6};
 
-// The metric: which instance owns the route, and the former tcp_fwmark_accept.
-constexpr std::uint32_t kFormerValueBit = 1;
+// The metric: which instance owns the route, and the former values of the sysctls.
+constexpr std::uint32_t kFormerBits = 1 | 4 | 8;
 constexpr std::uint32_t kNeverZeroBit = 2;
 
 std::uint32_t InstanceBits(std::string_view name) {
@@ -32,7 +44,7 @@ std::uint32_t InstanceBits(std::string_view name) {
   for (const char c : name) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 16777619U;
   }
-  return (hash & ~(kFormerValueBit | kNeverZeroBit)) | kNeverZeroBit;
+  return (hash & ~(kFormerBits | kNeverZeroBit)) | kNeverZeroBit;
 }
 
 bool HasIpv6() {
@@ -40,20 +52,31 @@ bool HasIpv6() {
   return off && off->starts_with('0');
 }
 
-base::Result<bool> ReadFwmarkAccept() {
-  auto text = base::ReadFile(kFwmarkAccept, kMaxSysctlBytes);
-  if (!text) {
-    return std::unexpected(text.error());
+// The sysctls that are on, as bits. One that this kernel lacks counts as off.
+std::uint32_t SysctlsThatAreOn() {
+  std::uint32_t on = 0;
+  for (const Sysctl& sysctl : kSysctls) {
+    const auto text = base::ReadFile(sysctl.path, kMaxSysctlBytes);
+    if (text && !text->starts_with('0')) {
+      on |= sysctl.former_bit;
+    }
   }
-  return !text->starts_with('0');
+  return on;
 }
 
-base::Result<void> WriteFwmarkAccept(bool on) {
-  const base::UniqueFd fd(::open(kFwmarkAccept, O_WRONLY | O_CLOEXEC));
-  if (!fd.valid() || ::write(fd.get(), on ? "1" : "0", 1) != 1) {
-    return base::SystemError(std::string("write ") + kFwmarkAccept);
+// Turns on those that have their bit in `on`, and the others off.
+base::Result<void> WriteSysctls(std::uint32_t on) {
+  base::Result<void> result;
+  for (const Sysctl& sysctl : kSysctls) {
+    const base::UniqueFd fd(::open(sysctl.path, O_WRONLY | O_CLOEXEC));
+    if (!fd.valid() && errno == ENOENT && sysctl.former_bit == kSysctls.back().former_bit) {
+      continue;  // a kernel without IPv6
+    }
+    if (!fd.valid() || ::write(fd.get(), (on & sysctl.former_bit) != 0 ? "1" : "0", 1) != 1) {
+      result = base::SystemError(std::string("write ") + sysctl.path);
+    }
   }
-  return {};
+  return result;
 }
 
 netlink::ReplyRoute RouteOf(const Options& options, std::uint32_t metric) {
@@ -79,7 +102,7 @@ base::Result<std::optional<std::uint32_t>> FindOwn(const Options& options) {
       return std::unexpected(metrics.error());
     }
     for (const std::uint32_t metric : *metrics) {
-      if ((metric & ~kFormerValueBit) != own) {
+      if ((metric & ~kFormerBits) != own) {
         return base::MakeError(base::ErrorCode::kAlreadyExists,
                                "another agent has enrolled the namespace already (routing table " +
                                    std::to_string(options.route_table) + ")");
@@ -97,12 +120,8 @@ base::Result<void> SetUpReplyRoute(const Options& options) {
   if (!found) {
     return std::unexpected(found.error());
   }
-  auto accepts = ReadFwmarkAccept();
-  if (!accepts) {
-    return std::unexpected(accepts.error());
-  }
   const std::uint32_t metric =
-      found->value_or(InstanceBits(options.bpffs_dir) | (*accepts ? kFormerValueBit : 0U));
+      found->value_or(InstanceBits(options.bpffs_dir) | SysctlsThatAreOn());
   for (const auto family : kFamilies) {
     if (family == base::IpFamily::kV6 && !HasIpv6()) {
       continue;
@@ -112,7 +131,7 @@ base::Result<void> SetUpReplyRoute(const Options& options) {
       return added.error().sys_errno() == ENETDOWN ? LoopbackIsDown() : added;
     }
   }
-  if (auto written = WriteFwmarkAccept(true); !written) {
+  if (auto written = WriteSysctls(kFormerBits); !written) {
     (void)RemoveReplyRoute(options);
     return written;
   }
@@ -128,8 +147,8 @@ base::Result<void> RemoveReplyRoute(const Options& options) {
     return found ? base::Result<void>() : std::unexpected(found.error());
   }
   const std::uint32_t metric = **found;
-  // The sysctl first: its former value is lost with the route.
-  base::Result<void> result = WriteFwmarkAccept((metric & kFormerValueBit) != 0);
+  // The sysctls first: their former values are lost with the route.
+  base::Result<void> result = WriteSysctls(metric & kFormerBits);
   for (const auto family : kFamilies) {
     if (family == base::IpFamily::kV6 && !HasIpv6()) {
       continue;

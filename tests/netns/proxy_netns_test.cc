@@ -280,6 +280,25 @@ TEST_F(ProxyNetnsTest, ResetsAConnectionToAPortThatNobodyListensOn) {
   EXPECT_EQ(record->flow.reason, Reason::kUpstreamRefused);
 }
 
+TEST_F(ProxyNetnsTest, ResetsAConnectionToADeadPortOfItsOwnNodeSoon) {
+  ASSERT_EQ(Talk(client_, neighbour_, PodOf(neighbour_).v4), PodOf(client_).v4);
+  listeners_[0].Reset();  // its witness is still good
+  for (const std::uint16_t port : {kPort, std::uint16_t{9}}) {
+    const auto before = std::chrono::steady_clock::now();
+    const auto client = Connect(PodOf(client_), PodOf(neighbour_).v4, port);
+    ASSERT_TRUE(client.valid());
+    EXPECT_EQ(ReceiveEnd(client.get()), StreamEnd::kReset);
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(1500)) << port;
+    const auto record = nodes_[0]->records.WaitFor([&](const auto& each) {
+      return each.flow.reason != Reason::kNone && each.flow.destination.endpoint.port == port;
+    });
+    ASSERT_TRUE(record.has_value()) << port;
+    EXPECT_TRUE(record->flow.reason == Reason::kUpstreamRefused ||
+                record->flow.reason == Reason::kWitnessRefused)
+        << observe::ToString(record->flow.reason);
+  }
+}
+
 TEST_F(ProxyNetnsTest, AnswersTheSelfProbeOfEveryPod) {
   for (const TestPod& pod : pods_) {
     const auto probe = nodes_[pod.node]->datapath->Probe(pod.id);
