@@ -274,6 +274,8 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   void SealAndSend();
   void UpdateWatch();
   void OnTimer();
+  // Keeps last_stream_; whenever streams may have come or gone.
+  void NoteStreams();
   // The time until the next thing that OnTimer looks after.
   [[nodiscard]] base::Nanoseconds NextCheck() const;
   [[nodiscard]] base::Nanoseconds IdleTimeout() const;
@@ -303,6 +305,7 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   bool flush_scheduled_ = false;
   bool slot_offered_ = false;
   bool draining_ = false;
+  bool had_streams_ = false;
 };
 
 }  // namespace weir::proxy

@@ -188,6 +188,7 @@ void TunnelConnection::TakeCiphertext(io::Bytes bytes) {
   }
   if (up()) {
     mux_->Receive(context_.decrypted.Readable(), context_.loop.now());
+    NoteStreams();
   }
   context_.decrypted.Clear();
   if (!closed() && state == tls::EngineState::kPeerClosed) {
@@ -422,9 +423,7 @@ void TunnelConnection::Flush() {
   if (closed()) {
     return;
   }
-  if (up() && mux_->stream_count() > 0) {
-    last_stream_ = context_.loop.now();
-  }
+  NoteStreams();
   if (up() && mux_->drained() && waiting_count_ == 0) {
     Close(Reason::kNone, "drained");
     return;
@@ -526,6 +525,14 @@ base::Nanoseconds TunnelConnection::NextCheck() const {
   return std::max<base::Nanoseconds>(next, std::chrono::milliseconds(10));
 }
 
+void TunnelConnection::NoteStreams() {
+  const bool has_streams = stream_count() > 0;
+  if (has_streams || had_streams_) {
+    last_stream_ = context_.loop.now();
+  }
+  had_streams_ = has_streams;
+}
+
 base::Nanoseconds TunnelConnection::IdleTimeout() const {
   return limits_.idle_timeout * (is_client() ? 1 : kServerIdleFactor);
 }
@@ -544,9 +551,8 @@ void TunnelConnection::OnTimer() {
     case Phase::kClosed:
       return;
   }
-  if (mux_->stream_count() > 0) {
-    last_stream_ = now;
-  } else if (limits_.idle_timeout.count() > 0 && now - last_stream_ >= IdleTimeout()) {
+  NoteStreams();
+  if (!had_streams_ && limits_.idle_timeout.count() > 0 && now - last_stream_ >= IdleTimeout()) {
     Drain();  // closes when no request is on its way here
     last_stream_ = now;
   }

@@ -88,6 +88,10 @@ void TunnelPool::Place(const TunnelKey& key, TunnelStream& stream) {
     }
     auto made = TunnelConnection::Connect(context_, std::move(*fd), std::move(workload),
                                           AlpnOf(key.port), *this);
+    if (made->closed()) {
+      RefuseLater(stream, Reason::kInternal, "the tunnel could not be begun");
+      return;
+    }
     tunnel = made.get();
     keys_.emplace(tunnel, key);
     context_.counters.open_client.Add();
@@ -95,8 +99,9 @@ void TunnelPool::Place(const TunnelKey& key, TunnelStream& stream) {
   }
   if (tunnel->waiting_count() >= kMaxWaitingPerTunnel) {
     RefuseLater(stream, Reason::kLimitReached, "too many streams wait for the tunnel");
-  } else if (!tunnel->Open(stream)) {
-    RefuseLater(stream, Reason::kInternal, "the tunnel could not be begun");
+  } else {
+    const bool taken = tunnel->Open(stream);
+    WEIR_CHECK(taken);  // Choose and Connect give usable ones
   }
 }
 
