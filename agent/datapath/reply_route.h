@@ -6,9 +6,10 @@
 #include "agent/datapath/datapath.h"
 
 // What a namespace needs so that a delivery leg can keep its client's source address:
-// one rule and one local route per family, and net.ipv4.tcp_fwmark_accept and the two fwmark_reflect. What was
-// there before is kept in the route itself, so it is found again by whoever undoes it,
-// even after a crash, and dies with the namespace. All in the calling thread's namespace.
+// one rule and one local route per family, and net.ipv4.tcp_fwmark_accept and the two
+// fwmark_reflect. What was there before is kept in the route itself, so it is found again by
+// whoever undoes it, even after a crash, and dies with the namespace. All in the calling thread's
+// namespace.
 namespace weir::datapath {
 
 // Sets everything up; a set-up of the same instance (Options::bpffs_dir) is kept.
