@@ -1,3 +1,3 @@
-foreach(role server client)
-  weir_fuzz(tunnel_${role}_fuzz SOURCES tunnel_${role}_fuzz.cc LIBRARIES weir_http)
-endforeach()
+weir_fuzz(hpack_fuzz SOURCES hpack_fuzz.cc LIBRARIES weir_http)
+weir_fuzz(tunnel_client_fuzz SOURCES tunnel_client_fuzz.cc LIBRARIES weir_http)
+weir_fuzz(tunnel_server_fuzz SOURCES tunnel_server_fuzz.cc LIBRARIES weir_http)
