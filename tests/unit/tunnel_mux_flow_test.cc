@@ -106,6 +106,34 @@ TEST(TunnelFlowTest, AnEndedStreamIsKeptUntilItsBytesAreTaken) {
   pair.server.Return(server, 1000);  // of a forgotten stream: nothing
 }
 
+TEST(TunnelFlowTest, BytesForADeadStreamReturnToTheTunnel) {
+  base::ManualClock clock;
+  TunnelMuxConfig config = Fixed(65535, 65535);
+  config.role = TunnelRole::kServer;
+  TunnelEnd server(config, clock);
+  Wire wire;
+  wire.Preface().Settings().Connect(1).Connect(3);
+  server.Receive(wire);
+  server.mux.ResetStream(1, H2Error::kCancel);
+  (void)server.output.Take();
+  // What was under way fills the tunnel's window four times over.
+  std::uint32_t credit = 0;
+  for (int i = 0; i < 16; ++i) {
+    server.Receive(Wire().Data(1, std::string(16000, 'x')));
+    for (const auto& frame : FramesIn(server.output.Take())) {
+      ASSERT_EQ(frame.header.type, H2FrameType::kWindowUpdate);
+      ASSERT_EQ(frame.header.stream_id, 0U);
+      credit += ReadU32(test::AsBytes(frame.payload));
+    }
+  }
+  EXPECT_EQ(server.errors, 0);
+  EXPECT_LE(credit, 16U * 16000U);
+  EXPECT_GT(credit + 65535 / 2, 16U * 16000U) << "up to half a window may wait";
+  EXPECT_EQ(server.at(0).received_bytes, 0U);
+  server.Receive(Wire().Data(3, "goes on"));
+  EXPECT_EQ(server.at(1).received, "goes on");
+}
+
 TEST(TunnelFlowTest, PaddingReturnsByItself) {
   base::ManualClock clock;
   TunnelEnd server(
