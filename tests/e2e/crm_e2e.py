@@ -3,6 +3,7 @@
   sudo python3 tests/e2e/crm_e2e.py --bin build/dev/bin [-v] [CrmTest.test_...]
 """
 import argparse
+import fcntl
 import json
 import os
 import pathlib
@@ -254,4 +255,7 @@ if __name__ == "__main__":
         print("all tests skipped: needs root")
         sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A second run at the same time would sweep up the first one's nodes: it waits.
+    lock = open(RUN.with_suffix(".lock"), "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     unittest.main(argv=[sys.argv[0], *rest])
