@@ -1,6 +1,7 @@
 #include "agent/config/discovery.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -30,6 +31,9 @@
 #ifndef NSFS_MAGIC
 #define NSFS_MAGIC 0x6e736673  // linux/magic.h since 5.x has it
 #endif
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000U  // linux/stat.h since 6.8 has it
+#endif
 
 namespace weir::config {
 namespace {
@@ -46,16 +50,18 @@ constexpr std::size_t kMaxMountinfoBytes = 4U << 20U;
 struct Found {
   std::string path;
   std::uint64_t inode = 0;
+  std::uint64_t mount = 0;
 };
 
 std::optional<Found> FindNetns(const std::string& path) {
   struct statfs file_system{};
-  struct stat status{};
+  struct statx status{};
   if (::statfs(path.c_str(), &file_system) != 0 || file_system.f_type != NSFS_MAGIC ||
-      ::stat(path.c_str(), &status) != 0) {
+      ::statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_MNT_ID | STATX_MNT_ID_UNIQUE, &status) !=
+          0) {
     return std::nullopt;
   }
-  return Found{.path = path, .inode = status.st_ino};
+  return Found{.path = path, .inode = status.stx_ino, .mount = status.stx_mnt_id};
 }
 
 std::optional<Found> FindCgroup(const std::string& path) {
@@ -65,7 +71,7 @@ std::optional<Found> FindCgroup(const std::string& path) {
       ::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
     return std::nullopt;
   }
-  return Found{.path = path, .inode = status.st_ino};
+  return Found{.path = path, .inode = status.st_ino, .mount = 0};
 }
 
 // Directories below `path` that root owns. Others were delegated: a user who may make
@@ -163,20 +169,16 @@ class Discovery final : public WorkloadDiscovery {
     const std::map<std::string, Appeared> before = std::exchange(present_, found);
     for (const auto& [name, one] : before) {
       const auto at = found.find(name);
-      if (at == found.end() || !Same(at->second, one)) {
+      if (at == found.end() || !at->second.IsSameObject(one)) {
         options_.on_vanished({.workload = name});
       }
     }
     for (const auto& [name, one] : found) {
       const auto at = before.find(name);
-      if (at == before.end() || !Same(at->second, one)) {
+      if (at == before.end() || !at->second.IsSameObject(one)) {
         options_.on_appeared(one);
       }
     }
-  }
-
-  static bool Same(const Appeared& left, const Appeared& right) {
-    return left.kind == right.kind && left.path == right.path && left.inode == right.inode;
   }
 
   std::map<std::string, Appeared> FindAll() {
@@ -187,7 +189,8 @@ class Discovery final : public WorkloadDiscovery {
         found.emplace(workload.display_name(), Appeared{.workload = workload.display_name(),
                                                         .kind = workload.match_kind,
                                                         .path = one->path,
-                                                        .inode = one->inode});
+                                                        .inode = one->inode,
+                                                        .mount = one->mount});
       }
     }
     return found;

@@ -22,7 +22,15 @@ struct Appeared {
   std::string workload;  // display name
   MatchKind kind = MatchKind::kNetns;
   std::string path;         // of the namespace file, or of the cgroup directory
-  std::uint64_t inode = 0;  // of the namespace or the cgroup: tells a successor apart
+  std::uint64_t inode = 0;  // of the namespace or the cgroup
+  std::uint64_t mount = 0;  // that the path leads through (statx(2), stx_mnt_id)
+
+  // The same object of the kernel, and not a successor at its path. The number of a
+  // namespace is used again as soon as it is free, the one of its mount is not (before
+  // Linux 6.8 that one may be, too).
+  [[nodiscard]] bool IsSameObject(const Appeared& other) const {
+    return kind == other.kind && path == other.path && inode == other.inode && mount == other.mount;
+  }
 };
 
 // It exists no longer, or another object has taken its place (an Appeared follows).

@@ -19,8 +19,7 @@ void Enroller::Install(const model::SnapshotPtr& snapshot,
     const model::LocalWorkload* local = snapshot_->FindLocal(id);
     const auto where =
         local == nullptr ? present_.end() : present_.find(local->workload->display_name());
-    if (where == present_.end() || where->second.inode != entry.where.inode ||
-        where->second.path != entry.where.path) {
+    if (where == present_.end() || !where->second.IsSameObject(entry.where)) {
       gone.push_back(id);
     }
   }

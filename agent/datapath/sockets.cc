@@ -64,6 +64,11 @@ base::Result<base::UniqueFd> BindListener(const base::IpAddress& address, PortWa
   for (unsigned attempt = 0; attempt < kMaxBindAttempts; ++attempt) {
     const auto raw = base::ToSockaddr({.address = address, .port = ports.Next()});
     if (::bind(fd.get(), raw.get(), raw.length) == 0) {
+      // What it accepts takes over this option and the application's own port: without it
+      // an application that begins again could not bind its port while a tunnel is open.
+      if (auto set = SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1); !set) {
+        return std::unexpected(set.error());
+      }
       return fd;
     }
     if (errno != EADDRINUSE && errno != EACCES) {

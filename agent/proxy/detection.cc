@@ -1,4 +1,5 @@
 // StreamSession: what the first bytes say.
+#include "agent/proxy/request_trace.h"
 #include "agent/proxy/stream_session.h"
 #include "agent/tls/client_hello.h"
 
@@ -97,6 +98,10 @@ void StreamSession::StartRelay() {
                                   .max_header_bytes = limits.max_header_bytes,
                                   .max_header_count = limits.max_header_count},
                        .keep_query_values = context_.options.keep_query_values};
+  if (client_side_ == nullptr && flow_.mtls == observe::MtlsState::kTunnel) {
+    options.limits.max_header_bytes += kAddedHeaderBytes;
+    options.limits.max_header_count += kAddedHeaderCount;
+  }
   if (client_side_ != nullptr) {
     options.client_trace = &client_side_->trace;
   }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "agent/http/http1_parser.h"
 #include "agent/http/trace_context.h"
 #include "agent/io/byte_buffer.h"
@@ -7,6 +9,12 @@
 #include "agent/observe/finish.h"
 
 namespace weir::proxy {
+
+// What a node adds to a request's header fields at most: a traceparent, and the tracestate
+// of a trace that begins here. The node that it comes to by a tunnel leaves this much room
+// above its limits, so that a request at the limit is not refused for what weir added.
+inline constexpr std::uint32_t kAddedHeaderCount = 2;
+inline constexpr std::uint32_t kAddedHeaderBytes = 128;
 
 // RequestTracer decides, for the requests of one connection, which trace they belong to and
 // what is written into them: by the request's own traceparent and tracestate, or as the

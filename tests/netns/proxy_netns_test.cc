@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <thread>
@@ -297,6 +299,20 @@ TEST_F(ProxyNetnsTest, ResetsAConnectionToADeadPortOfItsOwnNodeSoon) {
                 record->flow.reason == Reason::kWitnessRefused)
         << observe::ToString(record->flow.reason);
   }
+}
+
+TEST_F(ProxyNetnsTest, LetsAnApplicationBeginAgainOnItsPortWhileATunnelIsOpen) {
+  ASSERT_EQ(Talk(client_, server_, PodOf(server_).v4), PodOf(client_).v4);
+  listeners_[1].Reset();
+  PodOf(server_).ns->Run([&] {
+    const base::UniqueFd again(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    ASSERT_EQ(::setsockopt(again.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    const auto raw =
+        base::ToSockaddr({.address = base::IpAddress::Parse("0.0.0.0").value(), .port = kPort});
+    EXPECT_EQ(::bind(again.get(), raw.get(), raw.length), 0) << std::strerror(errno);
+    EXPECT_EQ(::listen(again.get(), 1), 0);
+  });
 }
 
 TEST_F(ProxyNetnsTest, AnswersTheSelfProbeOfEveryPod) {

@@ -256,7 +256,9 @@ Pod Sandbox::AddPod(const std::string& name, Namespace& bridge) {
       << "link add veth" << host << " type veth peer name eth0 netns " << pod.ns->name() << "\n"
       << "link set veth" << host << " master br0 up\n";
   MustRun({"ip", "-n", bridge.name(), "-batch", directory_ + "/batch"});
-  std::ofstream(directory_ + "/batch") << "link set eth0 up\n"
+  // A link-local address would come up some time later, in the middle of a comparison.
+  std::ofstream(directory_ + "/batch") << "link set eth0 addrgenmode none\n"
+                                       << "link set eth0 up\n"
                                        << "addr add " << pod.v4 << "/24 dev eth0\n"
                                        << "addr add " << pod.v6 << "/64 dev eth0 nodad\n"
                                        << "route add default via " << v4_net << "1\n"

@@ -343,6 +343,35 @@ TEST_P(EveryWayTest, AnswersABadRequestAndClosesWithoutTheUpstreamSeeingIt) {
       [](const auto& record) { return record.flow.reason == Reason::kBadRequest; }));
 }
 
+// What weir itself adds on the way must not lead over a limit.
+TEST_P(EveryWayTest, PassesARequestThatIsExactlyAtTheLimits) {
+  constexpr std::size_t kCount = 256;
+  constexpr std::size_t kBytes = 65536;
+  std::string fields = "Host: a\r\n";
+  for (std::size_t i = 1; i < kCount - 1; ++i) {
+    fields += "X-N: " + std::to_string(i) + "\r\n";
+  }
+  fields += "X-Fill: " + std::string(kBytes - fields.size() - 10, 'v') + "\r\n";
+  ASSERT_EQ(fields.size(), kBytes);
+  for (const bool beyond : {false, true}) {
+    Pair pair = Connected();
+    const std::string request = "GET / HTTP/1.1\r\n" + fields + (beyond ? "Z:\r\n" : "") + "\r\n";
+    ASSERT_TRUE(SendText(pair.client.get(), request));
+    if (beyond) {
+      EXPECT_EQ(ReceiveText(pair.client.get(), 13), "HTTP/1.1 431 ");
+      continue;
+    }
+    std::string head;
+    while (!head.ends_with("\r\n\r\n")) {
+      const std::string more = ReceiveText(pair.server.get(), 1);
+      ASSERT_FALSE(more.empty());
+      head += more;
+    }
+    EXPECT_GE(head.size(), request.size());
+    EXPECT_TRUE(head.contains(fields.substr(fields.size() - 1000)));
+  }
+}
+
 TEST_P(EveryWayTest, PassesTlsThroughAndKeepsTheServersName) {
   Pair pair = Connected();
   // A ClientHello cut down to one extension: server_name "db.test".
