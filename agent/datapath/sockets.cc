@@ -171,7 +171,9 @@ base::Result<void> LegMaker::BindLeg(int fd, const base::IpAddress& source, cons
 base::Result<base::UniqueFd> LegMaker::Connect(const seam::ConnectRequest& request) {
   const int family = RawFamily(request.destination.address);
   const auto raw = base::ToSockaddr(request.destination);
-  const weir_leg leg{.kind = static_cast<std::uint32_t>(request.kind), .worker = request.worker};
+  const weir_leg leg{.kind = static_cast<std::uint16_t>(request.kind),
+                     .worker = static_cast<std::uint16_t>(request.worker),
+                     .request_handle = request.request_handle};
   int error = EADDRINUSE;
   for (unsigned attempt = 0; attempt < kMaxLegAttempts; ++attempt) {
     auto made = table_.MakeSocket(request.from, family);

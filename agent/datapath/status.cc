@@ -38,6 +38,16 @@ constexpr std::array kCounterNames = {
     CounterName{WEIR_LOOKUP_NO_AGENT_OPEN, "lookup", "no-agent-left-alone"},
     CounterName{WEIR_LOOKUP_NO_AGENT_DROPPED, "lookup", "no-agent-refused", true},
     CounterName{WEIR_LOOKUP_ASSIGN_FAILED, "lookup", "assign-failed", true},
+    CounterName{WEIR_PARENT_BY_TURN, "parent", "turn"},
+    CounterName{WEIR_PARENT_BY_SOLE, "parent", "sole"},
+    CounterName{WEIR_PARENT_NO_REQUEST_OPEN, "parent", "no-request-open"},
+    CounterName{WEIR_PARENT_TAINTED, "parent", "called-for-no-request"},
+    CounterName{WEIR_PARENT_CALIBRATING, "parent", "calibrating"},
+    CounterName{WEIR_PARENT_MULTIPLEXED, "parent", "multiplexed-connection"},
+    CounterName{WEIR_PARENT_AMBIGUOUS, "parent", "ambiguous"},
+    CounterName{WEIR_PARENT_WITHDRAWN, "parent", "trust-withdrawn"},
+    CounterName{WEIR_PARENT_NO_STORAGE, "parent", "no-storage"},
+    CounterName{WEIR_PARENT_HINT_FULL, "parent", "hints-full"},
 };
 static_assert(kCounterNames.size() == WEIR_COUNTER_COUNT);
 

@@ -65,6 +65,7 @@ struct ConnectRequest {
   std::optional<base::IpAddress> transparent_source;
   LegKind kind = LegKind::kPassthrough;
   std::uint32_t worker = 0;
+  std::uint32_t request_handle = 0;  // of a delivery (seam/causality.h); 0: none
 };
 
 // SocketFactory makes sockets inside workloads' namespaces. Worker; thread-safe.

@@ -18,6 +18,7 @@ WEIR_ABI_SIZE(weir_address, 16);
 
 /* weir_workload.flags */
 #define WEIR_WORKLOAD_CLOSED 1U /* refused while no worker listens; else untouched */
+#define WEIR_WORKLOAD_INFER 2U  /* parents of its outbound requests are inferred */
 
 /* Who is enrolled. local_id 0: a closed workload that no living agent has claimed. */
 struct weir_workload {
@@ -75,10 +76,12 @@ WEIR_ABI_OFFSET(weir_original, comm, 28);
 
 /* A connection of the agent's own. */
 struct weir_leg {
-  __u32 kind; /* seam::LegKind */
-  __u32 worker;
+  __u16 kind; /* seam::LegKind */
+  __u16 worker;
+  __u32 request_handle; /* delivery: see bpf/abi/causality.h; 0: none */
 };
 WEIR_ABI_SIZE(weir_leg, 8);
+#define WEIR_LEG_DELIVERY 2 /* seam::LegKind::kDelivery */
 
 /* A port that an application listens on: exact address, or the family's wildcard. */
 struct weir_listening_key {
@@ -154,5 +157,15 @@ enum weir_counter {
   WEIR_LOOKUP_NO_AGENT_OPEN,
   WEIR_LOOKUP_NO_AGENT_DROPPED,
   WEIR_LOOKUP_ASSIGN_FAILED,
+  WEIR_PARENT_BY_TURN,
+  WEIR_PARENT_BY_SOLE,
+  WEIR_PARENT_NO_REQUEST_OPEN,
+  WEIR_PARENT_TAINTED,
+  WEIR_PARENT_CALIBRATING,
+  WEIR_PARENT_MULTIPLEXED,
+  WEIR_PARENT_AMBIGUOUS,
+  WEIR_PARENT_WITHDRAWN,
+  WEIR_PARENT_NO_STORAGE,
+  WEIR_PARENT_HINT_FULL,
   WEIR_COUNTER_COUNT
 };

@@ -129,7 +129,7 @@ TEST_F(LookupTest, PassesAnOwnLegByItsExactTupleOnly) {
   leg.remote = AbiOf("198.18.0.3");
   leg.local_port = 40000;
   leg.remote_port = 80;
-  Set(object_->maps.weir_legs, leg, weir_leg{.kind = 2, .worker = 0});
+  Set(object_->maps.weir_legs, leg, weir_leg{.kind = 2, .worker = 0, .request_handle = 0});
   EXPECT_EQ(Run("198.18.0.2", "198.18.0.3"), SK_PASS);
   EXPECT_TRUE(Counted(WEIR_LOOKUP_OWN_LEG));
   EXPECT_EQ(Run("198.18.0.2", "198.18.0.3", IPPROTO_TCP, 40001), SK_DROP);

@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+// Which request a process was serving when it wrote to an outbound connection: told from
+// the reads and writes of its sockets, in process context and before bytes are queued, so
+// that the answer is there when the agent reads the request. Only hints: no byte changes.
+// The rule is docs/causality.md; "none" whenever it does not allow an answer.
+#include "bpf/lib/address.h"
+#include "bpf/lib/causality_maps.h"
+#include "bpf/lib/requests.h"
+#include "bpf/lib/turn.h"
+#include "bpf/lib/workload.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile struct weir_agent_process weir_agent;
+
+#define WEIR_MSG_PEEK 2
+
+static __always_inline struct weir_tuple weir_tuple_of_sock(const struct sock* sk) {
+  const struct sock_common* common = &sk->__sk_common;
+  struct weir_tuple tuple = {.netns_cookie = common->skc_net.net->net_cookie,
+                             .local_port = common->skc_num,
+                             .remote_port = bpf_ntohs(common->skc_dport)};
+  if (common->skc_family == WEIR_AF_INET) {
+    tuple.local = weir_v4(common->skc_rcv_saddr);
+    tuple.remote = weir_v4(common->skc_daddr);
+  } else {
+    bpf_core_read(&tuple.local, sizeof(tuple.local), &common->skc_v6_rcv_saddr);
+    bpf_core_read(&tuple.remote, sizeof(tuple.remote), &common->skc_v6_daddr);
+  }
+  return tuple;
+}
+
+// ---- which sockets ----
+
+static __always_inline int weir_is_tcp(const struct sock* sk) {
+  __u16 family = sk->__sk_common.skc_family;
+  return (family == WEIR_AF_INET || family == WEIR_AF_INET6) && sk->sk_protocol == WEIR_IPPROTO_TCP;
+}
+
+// Whether parents are wanted for what this socket's workload sends. *by_cgroup: that took
+// a walk, whose answer is worth keeping.
+static __always_inline int weir_is_enrolled(const struct sock* sk, int* by_cgroup) {
+  __u64 cookie = sk->__sk_common.skc_net.net->net_cookie;
+  struct weir_workload* workload = bpf_map_lookup_elem(&weir_netns, &cookie);
+  if (!workload) {
+    __u32 levels = weir_host_levels(cookie);
+    if (!levels) {
+      return 0;
+    }
+    *by_cgroup = 1;
+    workload = weir_workload_of_cgroup(BPF_CORE_READ(sk, sk_cgrp_data.cgroup), levels);
+  }
+  return workload && (workload->flags & WEIR_WORKLOAD_INFER);
+}
+
+static __always_inline int weir_is_agent(void) {
+  struct bpf_pidns_info known = {};
+  return weir_agent.pid &&
+         bpf_get_ns_current_pid_tgid(weir_agent.pid_namespace_device,
+                                     weir_agent.pid_namespace_inode, &known, sizeof(known)) == 0 &&
+         known.tgid == weir_agent.pid;
+}
+
+static __always_inline int weir_listens_on(const struct weir_tuple* tuple) {
+  struct weir_listening_key key = {
+      .netns_cookie = tuple->netns_cookie, .address = tuple->local, .port = tuple->local_port};
+  if (bpf_map_lookup_elem(&weir_listening, &key)) {
+    return 1;
+  }
+  struct weir_address any = {};
+  key.address = weir_is_v4(&tuple->local) ? weir_v4(0) : any;
+  return bpf_map_lookup_elem(&weir_listening, &key) != 0;
+}
+
+// A connection that the agent delivers, as the agent's side has it recorded.
+static __always_inline struct weir_leg* weir_delivery_of(const struct weir_tuple* tuple) {
+  struct weir_tuple opener = {.netns_cookie = tuple->netns_cookie,
+                              .local = tuple->remote,
+                              .remote = tuple->local,
+                              .local_port = tuple->remote_port,
+                              .remote_port = tuple->local_port};
+  struct weir_leg* leg = bpf_map_lookup_elem(&weir_legs, &opener);
+  return leg && leg->kind == WEIR_LEG_DELIVERY ? leg : 0;
+}
+
+// `accepted`: known to be; for a socket that is older than the hooks its port tells.
+static __always_inline void weir_classify(struct sock* sk, struct weir_parent_socket* socket,
+                                          int accepted) {
+  struct weir_sock* known = bpf_sk_storage_get(&weir_sockets, sk, 0, 0);
+  if ((known && (known->flags & WEIR_SOCK_OWN)) || weir_is_agent()) {
+    socket->kind = WEIR_KIND_IGNORED;
+    return;
+  }
+  if (known && (known->flags & WEIR_SOCK_REDIRECTED)) {
+    socket->kind = WEIR_KIND_OUTBOUND;
+    return;
+  }
+  struct weir_tuple tuple = weir_tuple_of_sock(sk);
+  struct weir_leg* leg = weir_delivery_of(&tuple);
+  if (leg) {
+    socket->handle = leg->request_handle;
+  }
+  socket->kind =
+      leg || accepted || weir_listens_on(&tuple) ? WEIR_KIND_INBOUND : WEIR_KIND_OUTBOUND;
+}
+
+static __always_inline struct weir_parent_socket* weir_make_socket(struct sock* sk) {
+  struct weir_parent_socket* socket =
+      bpf_sk_storage_get(&weir_parent_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!socket) {
+    weir_count(WEIR_PARENT_NO_STORAGE);
+  }
+  return socket;
+}
+
+// Null: nothing to do for it.
+static __always_inline struct weir_parent_socket* weir_find_socket(struct sock* sk) {
+  if (!weir_is_tcp(sk)) {
+    return 0;
+  }
+  struct weir_parent_socket* socket = bpf_sk_storage_get(&weir_parent_sockets, sk, 0, 0);
+  if (socket) {
+    if (socket->kind == WEIR_KIND_ACCEPTED) {
+      weir_classify(sk, socket, 1);
+    }
+    return socket->kind == WEIR_KIND_IGNORED ? 0 : socket;
+  }
+  int by_cgroup = 0;
+  int enrolled = weir_is_enrolled(sk, &by_cgroup);
+  if (!enrolled && !by_cgroup) {
+    return 0;
+  }
+  socket = weir_make_socket(sk);
+  if (!socket) {
+    return 0;
+  }
+  if (!enrolled) {
+    socket->kind = WEIR_KIND_IGNORED;
+    return 0;
+  }
+  weir_classify(sk, socket, 0);
+  return socket->kind == WEIR_KIND_IGNORED ? 0 : socket;
+}
+
+// ---- reads ----
+
+// Requests that move between threads, or a thread that serves several at once outside of
+// an event loop, leave nothing that the turn rule could stand on.
+static __always_inline void weir_watch_threads(struct weir_thread* thread, __u64 request,
+                                               const struct weir_process_key* key,
+                                               struct weir_process* process) {
+  if (process->turn_off) {
+    return;
+  }
+  if (!thread->eventpoll) {
+    if (thread->own != request && weir_request_in_state(thread->own, WEIR_REQUEST_OPEN)) {
+      process->turn_off = 1;
+    }
+    thread->own = request;
+    return;
+  }
+  struct weir_epoll_key at = {.eventpoll = thread->eventpoll, .process = *key};
+  __u32 reader = (__u32)bpf_get_current_pid_tgid();
+  __u32* known = bpf_map_lookup_elem(&weir_epolls, &at);
+  if (!known) {
+    // If it does not fit, a second reader is seen a request later.
+    bpf_map_update_elem(&weir_epolls, &at, &reader, BPF_ANY);
+  } else if (*known != reader) {
+    process->turn_off = 1;
+  }
+}
+
+static __always_inline void weir_mark_multiplexed(struct weir_parent_socket* socket,
+                                                  const struct weir_process_key* key,
+                                                  struct weir_process* process) {
+  weir_close_request(socket, 0);
+  socket->flags |= WEIR_SOCKET_MULTIPLEXED;
+  socket->process = *key;
+  socket->born = process->born;
+  __sync_fetch_and_add(&process->multiplexed, 1);
+}
+
+static __always_inline void weir_read_inbound(struct sock* sk, struct weir_parent_socket* socket,
+                                              struct weir_thread* thread, int flags) {
+  struct weir_process_key key = weir_this_process();
+  struct weir_process* process = weir_process_of(&key);
+  if (!process) {
+    return;
+  }
+  if (socket->flags & WEIR_SOCKET_MULTIPLEXED) {
+    weir_begin_turn(thread, sk, flags, 0);
+    return;
+  }
+  struct weir_slot* slot = weir_slot_of(socket->handle);
+  if (slot && (slot->flags & WEIR_SLOT_MULTIPLEXED)) {
+    weir_mark_multiplexed(socket, &key, process);
+    weir_begin_turn(thread, sk, flags, 0);
+    return;
+  }
+  __u64 request = weir_foreign_request(sk);
+  if (slot && slot->number) {
+    request = (__u64)socket->handle << 32 | slot->number;
+  } else {
+    slot = 0;
+  }
+  weir_begin_turn(thread, sk, flags, request);
+  if (request != socket->request || !(socket->flags & WEIR_SOCKET_OPEN)) {
+    weir_watch_threads(thread, request, &key, process);
+    weir_close_request(socket, 0);  // one that was never answered
+    weir_open_request(socket, request, slot, &key, process);
+  }
+  socket->direction = WEIR_READ;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(weir_recv, struct sock* sk, int result, int flags) {
+  if (result <= 0 || (flags & WEIR_MSG_PEEK)) {
+    return 0;
+  }
+  struct weir_parent_socket* socket = weir_find_socket(sk);
+  if (!socket) {
+    return 0;
+  }
+  struct weir_thread* thread = weir_this_thread();
+  if (!thread) {
+    weir_count(WEIR_PARENT_NO_STORAGE);
+    return 0;
+  }
+  if (socket->kind == WEIR_KIND_INBOUND) {
+    weir_read_inbound(sk, socket, thread, flags);
+  } else {
+    // An answer: the thread goes on with the request whose call it was.
+    weir_begin_turn(thread, sk, flags, socket->flags & WEIR_SOCKET_SHARED ? 0 : socket->request);
+    socket->direction = WEIR_READ;
+  }
+  return 0;
+}
+
+// ---- writes ----
+
+static __always_inline __u64 weir_hash_destination(const struct weir_address* address, __u16 port) {
+  __u64 hash = ((__u64)address->words_be[0] << 32 | address->words_be[1]) ^ 0x9e3779b97f4a7c15ULL;
+  hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93ULL;
+  hash ^= (__u64)address->words_be[2] << 32 | address->words_be[3];
+  hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93ULL;
+  hash = (hash ^ port ^ (hash >> 32)) * 0xd6e8feb86659fd93ULL;
+  return hash | 1;
+}
+
+static __always_inline __u64 weir_destination_of(struct sock* sk, const struct weir_tuple* tuple) {
+  struct weir_sock* known = bpf_sk_storage_get(&weir_sockets, sk, 0, 0);
+  return known && (known->flags & WEIR_SOCK_REDIRECTED)
+             ? weir_hash_destination(&known->original.address, known->original.port)
+             : weir_hash_destination(&tuple->remote, tuple->remote_port);
+}
+
+static __always_inline struct weir_destination* weir_find_destination(
+    const struct weir_process_key* process, __u64 destination) {
+  struct weir_destination_key key = {.process = *process, .destination = destination};
+  struct weir_destination* known = bpf_map_lookup_elem(&weir_destinations, &key);
+  if (known) {
+    return known;
+  }
+  struct weir_destination fresh = {};
+  bpf_map_update_elem(&weir_destinations, &key, &fresh, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&weir_destinations, &key);
+}
+
+static __always_inline void weir_withdraw(struct weir_destination* destination) {
+  if (destination->trusted) {
+    weir_count(WEIR_PARENT_WITHDRAWN);
+  }
+  destination->trusted = 0;
+  destination->streak = 0;
+}
+
+// The one open request of a process, or 0.
+static __always_inline __u64 weir_sole_request(const struct weir_process* process) {
+  if (process->open_count != 1 || weir_is_uncertain(process)) {
+    return 0;
+  }
+  __u64 request = process->open_ids;
+  // While another thread opens or closes one, the two do not fit together.
+  return request & WEIR_FOREIGN || weir_request_in_state(request, WEIR_REQUEST_OPEN) ? request : 0;
+}
+
+// With one request open the truth is known, and the turn rule is measured against it.
+static __always_inline void weir_calibrate(struct weir_destination* destination, __u64 turn,
+                                           __u64 sole) {
+  if (destination->sole_samples < WEIR_CALIBRATION_SAMPLES) {
+    ++destination->sole_samples;
+  }
+  if (turn != sole) {
+    weir_withdraw(destination);
+    return;
+  }
+  if (destination->streak < WEIR_CALIBRATION_SAMPLES) {
+    ++destination->streak;
+  }
+  if (destination->streak >= WEIR_CALIBRATION_SAMPLES) {
+    destination->trusted = 1;
+  }
+}
+
+struct weir_answer {
+  __u64 request; /* 0: none */
+  __u64 owner;   /* whose call the connection carries, for its answer */
+  __u32 source;
+};
+
+// The rule. `turn`: the request of the thread's turn, or 0.
+static __always_inline struct weir_answer weir_decide_parent(struct weir_process* process,
+                                                             struct weir_destination* destination,
+                                                             __u64 destination_id, __u64 turn) {
+  struct weir_answer answer = {};
+  if (process->open_count <= 0) {
+    if (!process->multiplexed && !weir_is_uncertain(process)) {
+      destination->tainted = 1;
+    }
+    weir_count(WEIR_PARENT_NO_REQUEST_OPEN);
+    return answer;
+  }
+  if (process->multiplexed) {
+    weir_count(WEIR_PARENT_MULTIPLEXED);
+    return answer;
+  }
+  struct weir_slot* slot = weir_slot_of_request(turn);
+  if (turn && !(turn & WEIR_FOREIGN) && (!slot || slot->state != WEIR_REQUEST_OPEN)) {
+    // Still busy behind its answer: whatever is open now is not what it works on.
+    if (slot && slot->state == WEIR_REQUEST_CLOSED) {
+      weir_withdraw(destination);
+    }
+    weir_count(WEIR_PARENT_AMBIGUOUS);
+    return answer;
+  }
+  __u64 sole = weir_sole_request(process);
+  if (sole) {
+    weir_calibrate(destination, turn, sole);
+  }
+  if (slot && weir_count_call(slot, destination_id, destination->max_calls) && !slot->alone) {
+    weir_withdraw(destination);
+  }
+  if (sole && turn == sole) {
+    answer.owner = sole;
+  }
+  if (destination->tainted) {
+    weir_count(WEIR_PARENT_TAINTED);
+  } else if (destination->sole_samples < WEIR_CALIBRATION_SAMPLES) {
+    weir_count(WEIR_PARENT_CALIBRATING);
+  } else if (destination->trusted && slot && !process->turn_off) {
+    weir_count(WEIR_PARENT_BY_TURN);
+    answer.request = turn;
+    answer.owner = turn;
+    answer.source = WEIR_PARENT_TURN;
+  } else if (sole && !(sole & WEIR_FOREIGN)) {
+    weir_count(WEIR_PARENT_BY_SOLE);
+    answer.request = sole;
+    answer.source = WEIR_PARENT_SOLE;
+  } else {
+    weir_count(WEIR_PARENT_AMBIGUOUS);
+  }
+  return answer;
+}
+
+// The context of a request, unless the agent is exchanging it.
+static __always_inline int weir_copy_context(struct weir_trace_context* to, __u64 request) {
+  struct weir_slot* slot = weir_slot_of_request(request);
+  if (!slot) {
+    return 0;
+  }
+  *to = slot->context;
+  barrier();
+  return slot->handle == (__u32)(request >> 32) && slot->number == (__u32)request;
+}
+
+static __always_inline int weir_copy_span(struct weir_span_ref* to, __u64 request) {
+  struct weir_slot* slot = weir_slot_of_request(request);
+  if (!slot || slot->state != WEIR_REQUEST_OPEN) {
+    return 0;
+  }
+  *to = slot->context.span;
+  barrier();
+  return slot->handle == (__u32)(request >> 32) && slot->number == (__u32)request;
+}
+
+// All open requests, if they are few and all known.
+static __always_inline void weir_list_candidates(struct weir_hint* hint,
+                                                 const struct weir_process* process) {
+  if (process->multiplexed || process->open_count < 2 ||
+      process->open_count > WEIR_MAX_CANDIDATES) {
+    return;
+  }
+  __u32 count = 0;
+  for (int i = 0; i < WEIR_MAX_CANDIDATES; ++i) {
+    struct weir_span_ref span = {};
+    if (weir_copy_span(&span, process->candidates[i]) && count < WEIR_MAX_CANDIDATES) {
+      hint->candidates[count] = span;
+      ++count;
+    }
+  }
+  hint->candidate_count = count == process->open_count ? count : 0;
+}
+
+static __always_inline void weir_leave_hint(struct weir_parent_socket* socket,
+                                            const struct weir_tuple* tuple,
+                                            const struct weir_process* process,
+                                            const struct weir_answer* answer, int tainted) {
+  struct weir_hint hint = {};
+  if (answer->source != WEIR_PARENT_NONE && weir_copy_context(&hint.parent, answer->request)) {
+    hint.source = answer->source;
+  } else if (!tainted) {
+    weir_list_candidates(&hint, process);
+  }
+  if (hint.source == WEIR_PARENT_NONE && !hint.candidate_count) {
+    // One of an earlier request that the agent had no use for.
+    if (socket->flags & WEIR_SOCKET_HINTED) {
+      bpf_map_delete_elem(&weir_hints, tuple);
+      socket->flags &= ~WEIR_SOCKET_HINTED;
+    }
+    return;
+  }
+  if (bpf_map_update_elem(&weir_hints, tuple, &hint, BPF_ANY)) {
+    weir_count(WEIR_PARENT_HINT_FULL);
+    return;
+  }
+  socket->flags |= WEIR_SOCKET_HINTED;
+}
+
+// More bytes before an answer came: of the same call, or of another one that shares the
+// connection; then nobody can say whose answer comes next.
+static __always_inline void weir_continue_call(struct weir_parent_socket* socket, __u64 turn,
+                                               const struct weir_process* process) {
+  if (turn != socket->turn && (turn || process->open_count != 1)) {
+    socket->flags |= WEIR_SOCKET_SHARED;
+  }
+}
+
+static __always_inline void weir_write_outbound(struct sock* sk, struct weir_parent_socket* socket,
+                                                const struct weir_thread* thread) {
+  struct weir_process_key key = weir_this_process();
+  struct weir_process* process = weir_process_of(&key);
+  if (!process) {
+    weir_count(WEIR_PARENT_NO_STORAGE);
+    return;
+  }
+  __u64 turn = weir_turn_request(thread);
+  if (socket->direction == WEIR_WRITTEN) {
+    weir_continue_call(socket, turn, process);
+    return;
+  }
+  // Who opened a connection did so for its first call, even if that is not known.
+  if (socket->flags & WEIR_SOCKET_CONNECTED) {
+    socket->flags &= ~WEIR_SOCKET_CONNECTED;
+    turn = socket->at_connect;
+  }
+  socket->direction = WEIR_WRITTEN;
+  socket->turn = turn;
+  struct weir_tuple tuple = weir_tuple_of_sock(sk);
+  __u64 destination_id = weir_destination_of(sk, &tuple);
+  struct weir_destination* destination = weir_find_destination(&key, destination_id);
+  if (!destination) {
+    weir_count(WEIR_PARENT_NO_STORAGE);
+    socket->request = 0;
+    return;
+  }
+  struct weir_answer answer = weir_decide_parent(process, destination, destination_id, turn);
+  socket->request = answer.owner;
+  weir_leave_hint(socket, &tuple, process, &answer, destination->tainted);
+}
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(weir_send, struct sock* sk) {
+  struct weir_parent_socket* socket = weir_find_socket(sk);
+  if (!socket) {
+    return 0;
+  }
+  if (socket->kind == WEIR_KIND_INBOUND) {
+    weir_close_request(socket, 0);
+    socket->direction = WEIR_WRITTEN;
+    return 0;
+  }
+  struct weir_thread* thread = weir_this_thread();
+  if (!thread) {
+    weir_count(WEIR_PARENT_NO_STORAGE);
+    return 0;
+  }
+  weir_write_outbound(sk, socket, thread);
+  return 0;
+}
+
+// ---- begin and end of connections ----
+
+static __always_inline void weir_on_connect(struct sock* sk) {
+  int by_cgroup = 0;
+  if (!weir_is_enrolled(sk, &by_cgroup)) {
+    return;
+  }
+  struct weir_parent_socket* socket = weir_make_socket(sk);
+  struct weir_thread* thread = socket ? weir_this_thread() : 0;
+  if (!thread) {
+    return;
+  }
+  __builtin_memset(socket, 0, sizeof(*socket));  // it may be connected again
+  weir_classify(sk, socket, 0);
+  if (socket->kind == WEIR_KIND_INBOUND) {
+    socket->kind = WEIR_KIND_OUTBOUND;  // from a port that somebody listens on
+  }
+  if (socket->kind == WEIR_KIND_OUTBOUND) {
+    socket->at_connect = weir_turn_request(thread);
+    socket->flags = WEIR_SOCKET_CONNECTED;
+  }
+}
+
+static __always_inline void weir_on_accept(struct sock* sk) {
+  int by_cgroup = 0;
+  if (weir_is_enrolled(sk, &by_cgroup)) {
+    weir_make_socket(sk);  // WEIR_KIND_ACCEPTED
+  }
+}
+
+// The application's own end of its connection comes before a state of the peer's making.
+static __always_inline void weir_on_leave(struct sock* sk, struct weir_parent_socket* socket,
+                                          int former, int now) {
+  if (socket->kind == WEIR_KIND_INBOUND) {
+    int open = former == BPF_TCP_ESTABLISHED || former == BPF_TCP_CLOSE_WAIT;
+    // tcp_reset() is what leads from an open state to this one, or a close with unread
+    // bytes; the latter runs in the process that had the request.
+    int aborted = open && now == BPF_TCP_CLOSE;
+    weir_close_request(socket, aborted);
+    if (now == BPF_TCP_CLOSE && (socket->flags & WEIR_SOCKET_MULTIPLEXED)) {
+      socket->flags &= ~WEIR_SOCKET_MULTIPLEXED;
+      struct weir_process* process = bpf_map_lookup_elem(&weir_processes, &socket->process);
+      if (process && process->born == socket->born) {
+        __sync_fetch_and_add(&process->multiplexed, -1);
+      }
+    }
+  } else if (now == BPF_TCP_CLOSE && (socket->flags & WEIR_SOCKET_HINTED)) {
+    struct weir_tuple tuple = weir_tuple_of_sock(sk);
+    // It has given its port back, but remembers it.
+    tuple.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock*)sk, inet_sport));
+    bpf_map_delete_elem(&weir_hints, &tuple);
+    socket->flags &= ~WEIR_SOCKET_HINTED;
+  }
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(weir_parent_state, struct sock* sk, int former, int now) {
+  if (now == BPF_TCP_CLOSE_WAIT || now == BPF_TCP_LISTEN || !weir_is_tcp(sk)) {
+    return 0;
+  }
+  if (now == BPF_TCP_SYN_SENT) {
+    weir_on_connect(sk);
+    return 0;
+  }
+  if (now == BPF_TCP_ESTABLISHED) {
+    if (former == BPF_TCP_SYN_RECV) {
+      weir_on_accept(sk);
+    }
+    return 0;
+  }
+  struct weir_parent_socket* socket = bpf_sk_storage_get(&weir_parent_sockets, sk, 0, 0);
+  if (socket) {
+    weir_on_leave(sk, socket, former, now);
+  }
+  return 0;
+}
