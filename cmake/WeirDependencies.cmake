@@ -33,6 +33,8 @@ find_package(spdlog)
 weir_need(spdlog_FOUND libspdlog-dev "spdlog")
 find_package(CLI11)
 weir_need(CLI11_FOUND libcli11-dev "CLI11")
+find_package(ZLIB)
+weir_need(ZLIB_FOUND zlib1g-dev "zlib")
 find_package(Threads REQUIRED)
 
 find_program(WEIR_BPF_CLANG NAMES clang-19 clang-18 clang-17 clang-16 clang-15 clang-14 clang)

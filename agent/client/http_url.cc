@@ -57,12 +57,16 @@ bool SplitAuthority(std::string_view authority, HttpUrl& url) {
          end == rest.data() + rest.size() && url.port != 0;
 }
 
-std::string Authority(std::string_view host, std::uint16_t port) {
+constexpr std::uint16_t DefaultPort(bool is_tls) {
+  return is_tls ? 443 : 80;
+}
+
+std::string Authority(std::string_view host, std::uint16_t port, bool is_tls) {
   const bool is_ipv6 = host.find(':') != std::string_view::npos;
   std::string text = is_ipv6 ? "[" : "";
   text += host;
   text += is_ipv6 ? "]" : "";
-  if (port != 80) {
+  if (port != DefaultPort(is_tls)) {
     text += ':' + std::to_string(port);
   }
   return text;
@@ -88,17 +92,12 @@ base::Result<HttpUrl> ParseHttpUrl(std::string_view url) {
   }
   const std::size_t scheme_end = url.find("://");
   if (scheme_end == std::string_view::npos) {
-    return bad("not of the form http://HOST[:PORT][/PATH]");
+    return bad("not of the form http(s)://HOST[:PORT][/PATH]");
   }
   const std::string_view scheme = url.substr(0, scheme_end);
-  if (EqualIgnoringCase(scheme, "https")) {
-    return std::unexpected(
-        base::Error(base::ErrorCode::kUnsupported,
-                    "URL \"" + std::string(url.substr(0, 200)) + "\": https is not supported yet")
-            .WithRemedy("use http:// to a collector on this node"));
-  }
-  if (!EqualIgnoringCase(scheme, "http")) {
-    return bad("the scheme is not http");
+  const bool is_tls = EqualIgnoringCase(scheme, "https");
+  if (!is_tls && !EqualIgnoringCase(scheme, "http")) {
+    return bad("the scheme is neither http nor https");
   }
   const std::string_view rest = url.substr(scheme_end + 3);
   const std::size_t authority_end = std::min(rest.find_first_of("/?#"), rest.size());
@@ -109,7 +108,7 @@ base::Result<HttpUrl> ParseHttpUrl(std::string_view url) {
   if (authority.find('@') != std::string_view::npos) {
     return bad("it has user information; use a header instead");
   }
-  HttpUrl parsed;
+  HttpUrl parsed{.host = {}, .port = DefaultPort(is_tls), .is_tls = is_tls};
   if (!SplitAuthority(authority, parsed)) {
     return bad("bad host or port");
   }
@@ -119,11 +118,19 @@ base::Result<HttpUrl> ParseHttpUrl(std::string_view url) {
 }
 
 std::string HttpUrl::origin() const {
-  return "http://" + Authority(host, port);
+  return (is_tls ? "https://" : "http://") + Authority(host, port, is_tls);
 }
 
 HttpPeer HttpPeer::Tcp(std::string host, std::uint16_t port) {
   return {.host = std::move(host), .port = port, .unix_path = {}};
+}
+
+HttpPeer HttpPeer::Of(const HttpUrl& url, TlsFiles tls) {
+  HttpPeer peer = Tcp(url.host, url.port);
+  if (url.is_tls) {
+    peer.tls = std::move(tls);
+  }
+  return peer;
 }
 
 HttpPeer HttpPeer::Unix(std::string path) {
@@ -131,7 +138,7 @@ HttpPeer HttpPeer::Unix(std::string path) {
 }
 
 std::string HttpPeer::authority() const {
-  return Authority(host, port);
+  return Authority(host, port, tls.has_value());
 }
 
 std::string_view HttpResponse::Find(std::string_view name) const {

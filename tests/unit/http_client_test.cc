@@ -53,7 +53,15 @@ TEST(HttpUrlTest, RefusesWhatIsNotAPlainHttpUrl) {
     ASSERT_FALSE(parsed.has_value()) << url;
     EXPECT_EQ(parsed.error().code(), ErrorCode::kInvalidArgument) << url;
   }
-  EXPECT_EQ(ParseHttpUrl("https://a/").error().code(), ErrorCode::kUnsupported);
+}
+
+TEST(HttpUrlTest, KnowsHttps) {
+  const auto url = ParseHttpUrl("https://collector/v1/traces");
+  ASSERT_TRUE(url.has_value());
+  EXPECT_TRUE(url->is_tls);
+  EXPECT_EQ(url->port, 443);
+  EXPECT_EQ(url->origin(), "https://collector");
+  EXPECT_EQ(ParseHttpUrl("https://collector:80")->origin(), "https://collector:80");
 }
 
 TEST(HttpClientTest, SendsRequestAndReadsCountedResponse) {
