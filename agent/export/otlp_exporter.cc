@@ -311,8 +311,7 @@ OtlpExporter::Outcome OtlpExporter::Attempt(const Request& request) {
     }
     endpoint = *endpoint_;
     if (connection_ == nullptr || connection_revision_ != endpoint_revision_) {
-      connection_ = std::make_unique<client::HttpConnection>(
-          client::HttpPeer::Tcp(endpoint.url.host, endpoint.url.port));
+      connection_ = std::make_unique<client::HttpConnection>(client::HttpPeer::Of(endpoint.url));
       connection_revision_ = endpoint_revision_;
     }
     if (is_stopping_) {
