@@ -50,6 +50,10 @@ std::uint32_t ReadU32(std::span<const std::uint8_t> bytes) {
   return (static_cast<std::uint32_t>(ReadU16(bytes)) << 16U) | ReadU16(bytes.subspan(2));
 }
 
+void WriteU32(std::uint8_t* out, std::uint32_t value) {
+  PutU32(out, value);
+}
+
 H2FrameHeader ParseFrameHeader(std::span<const std::uint8_t, kH2FrameHeaderBytes> bytes) {
   return {.length = ReadU32(bytes) >> 8U,
           .type = static_cast<H2FrameType>(bytes[3]),
@@ -67,6 +71,11 @@ void AppendFrame(ByteSink& sink, H2FrameHeader header, std::span<const std::uint
     std::memcpy(room.data() + kH2FrameHeaderBytes, payload.data(), payload.size());
   }
   sink.Commit(total);
+}
+
+void AppendFrameHeader(ByteSink& sink, const H2FrameHeader& header) {
+  PutFrameHeader(sink.Prepare(kH2FrameHeaderBytes).data(), header);
+  sink.Commit(kH2FrameHeaderBytes);
 }
 
 void AppendSettings(ByteSink& sink, std::span<const H2SettingValue> settings) {
@@ -187,10 +196,10 @@ H2Error FrameReader::Begin() {
   if (header_.type == H2FrameType::kData) {
     state_ = header_.Has(kH2FlagPadded) ? State::kPadLength : State::kData;
   } else if (!IsKnown(header_.type)) {
-    state_ = State::kSkipped;
+    state_ = limits_.relayed ? State::kData : State::kSkipped;
   } else {
     state_ = State::kBuffered;
-    if (header_.type == H2FrameType::kGoAway && left_ > kGoAwayKeptBytes) {
+    if (header_.type == H2FrameType::kGoAway && left_ > kGoAwayKeptBytes && !limits_.relayed) {
       skipped_after_ = left_ - static_cast<std::uint32_t>(kGoAwayKeptBytes);
       left_ = kGoAwayKeptBytes;
     }
@@ -264,6 +273,9 @@ H2Error FrameReader::CheckLength() const {
       good = length == 8;
       break;
     case H2FrameType::kGoAway:
+      if (limits_.relayed && length > kH2DefaultFrameBytes) {
+        return H2Error::kEnhanceYourCalm;
+      }
       good = length >= kGoAwayFixedBytes;
       break;
   }
@@ -334,21 +346,23 @@ H2Event FrameReader::NextBuffered(std::span<const std::uint8_t>& bytes) {
 H2Event FrameReader::FinishBuffered(std::span<const std::uint8_t> payload) {
   left_ = skipped_after_;
   state_ = left_ > 0 ? State::kSkipped : State::kHeader;
+  std::span<const std::uint8_t> priority;
   if (header_.type == H2FrameType::kHeaders) {
     if (header_.Has(kH2FlagPadded)) {
       const std::size_t padding = payload[0];
       payload = payload.subspan(1);
-      const std::size_t priority = header_.Has(kH2FlagPriority) ? kPriorityBytes : 0;
-      if (padding + priority > payload.size()) {
+      const std::size_t fixed = header_.Has(kH2FlagPriority) ? kPriorityBytes : 0;
+      if (padding + fixed > payload.size()) {
         return Fail(H2Error::kProtocolError);
       }
       payload = payload.first(payload.size() - padding);
     }
     if (header_.Has(kH2FlagPriority)) {
+      priority = payload.first(kPriorityBytes);
       payload = payload.subspan(kPriorityBytes);
     }
   }
-  return {.kind = H2EventKind::kFrame, .header = header_, .payload = payload};
+  return {.kind = H2EventKind::kFrame, .header = header_, .payload = payload, .priority = priority};
 }
 
 H2Event FrameReader::NextSkipped(std::span<const std::uint8_t>& bytes) {

@@ -80,6 +80,8 @@ struct H2FrameHeader {
 std::uint16_t ReadU16(std::span<const std::uint8_t> bytes);
 std::uint32_t ReadU32(std::span<const std::uint8_t> bytes);
 H2FrameHeader ParseFrameHeader(std::span<const std::uint8_t, kH2FrameHeaderBytes> bytes);
+// Writes `value` in network order to the front of `out`, which has room for it.
+void WriteU32(std::uint8_t* out, std::uint32_t value);
 
 // ByteSink takes what a codec produces: room at the back of somebody's buffer.
 class ByteSink {
@@ -97,6 +99,8 @@ class ByteSink {
 
 // Each appends one frame. `header.length` of AppendFrame is taken from the payload.
 void AppendFrame(ByteSink& sink, H2FrameHeader header, std::span<const std::uint8_t> payload);
+// The 9 bytes in front of a payload of `header.length` bytes, which follow by other means.
+void AppendFrameHeader(ByteSink& sink, const H2FrameHeader& header);
 struct H2SettingValue {
   H2Setting id;
   std::uint32_t value;
@@ -125,6 +129,8 @@ struct H2Event {
   // without padding and priority fields. kData: a part of the data. Valid until the next
   // call of Next and while the bytes given to it are.
   std::span<const std::uint8_t> payload{};
+  // HEADERS: their priority fields (RFC 9113 section 6.2), 5 bytes, or nothing.
+  std::span<const std::uint8_t> priority{};
   // kData: bytes of this part that are flow-controlled but no data (the pad length, padding).
   std::uint32_t padding_bytes = 0;
   std::uint32_t frame_data_bytes = 0;  // kData: data in the whole frame
@@ -136,6 +142,10 @@ struct H2ReaderLimits {
   // HEADERS and CONTINUATION: a longer frame is an error (kEnhanceYourCalm).
   std::uint32_t max_header_frame_bytes = kH2DefaultFrameBytes;
   std::uint32_t max_settings_count = 64;  // in a frame
+  // For whoever passes frames on: frames of unknown types come in parts, as kData with
+  // their own type, and a GOAWAY comes whole (a longer one than kH2DefaultFrameBytes is an
+  // error, kEnhanceYourCalm).
+  bool relayed = false;
 };
 
 // FrameReader cuts a stream of bytes into frames, wherever the bytes are split. DATA is
@@ -151,6 +161,9 @@ class FrameReader {
   // Takes bytes off the front of `bytes` up to the next event. After kError every
   // further call is a kError.
   H2Event Next(std::span<const std::uint8_t>& bytes);
+
+  // Takes effect with the next frame header.
+  void set_max_frame_bytes(std::uint32_t bytes) { limits_.max_frame_bytes = bytes; }
 
   // Whether the reader is between two frames.
   [[nodiscard]] bool at_frame_border() const { return state_ == State::kHeader && have_ == 0; }

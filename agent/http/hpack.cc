@@ -27,10 +27,11 @@ void H2FieldList::Clear() {
   fields_.clear();
 }
 
-void H2FieldList::Add(std::string_view name, std::string_view value) {
+void H2FieldList::Add(std::string_view name, std::string_view value, bool never_indexed) {
   fields_.push_back({.offset = static_cast<std::uint32_t>(text_.size()),
                      .name_bytes = static_cast<std::uint32_t>(name.size()),
-                     .value_bytes = static_cast<std::uint32_t>(value.size())});
+                     .value_bytes = static_cast<std::uint32_t>(value.size()),
+                     .never_indexed = never_indexed});
   text_.append(name).append(value);
 }
 
@@ -38,7 +39,8 @@ H2Field H2FieldList::operator[](std::size_t index) const {
   const Entry& entry = fields_[index];
   const std::string_view text(text_);
   return {.name = text.substr(entry.offset, entry.name_bytes),
-          .value = text.substr(entry.offset + entry.name_bytes, entry.value_bytes)};
+          .value = text.substr(entry.offset + entry.name_bytes, entry.value_bytes),
+          .never_indexed = entry.never_indexed};
 }
 
 std::optional<std::string_view> H2FieldList::Find(std::string_view name) const {
@@ -87,10 +89,15 @@ std::expected<void, HpackError> HpackDecoder::Decode(std::span<const std::uint8_
     block = block.subspan(static_cast<std::size_t>(used));
     if ((flags & NGHTTP2_HD_INFLATE_EMIT) != 0) {
       list_bytes += field.namelen + field.valuelen + kFieldOverheadBytes;
+      if (list_bytes > limits_.abort_list_bytes) {
+        fields.Clear();
+        return std::unexpected(HpackError::kBomb);
+      }
       too_large =
           too_large || list_bytes > limits_.max_list_bytes || fields.size() >= limits_.max_fields;
       if (!too_large) {
-        fields.Add(View(field.name, field.namelen), View(field.value, field.valuelen));
+        fields.Add(View(field.name, field.namelen), View(field.value, field.valuelen),
+                   (field.flags & NGHTTP2_NV_FLAG_NO_INDEX) != 0);
       }
     }
     if ((flags & NGHTTP2_HD_INFLATE_FINAL) != 0) {
@@ -113,14 +120,17 @@ void HpackDecoder::OnSettingsAcknowledged(std::uint32_t table_bytes) {
 }
 
 struct HpackEncoder::Deflater {
-  Deflater() { WEIR_CHECK(nghttp2_hd_deflate_new(&deflater, /*max size*/ 0) == 0); }
+  explicit Deflater(std::uint32_t max_table_bytes) {
+    WEIR_CHECK(nghttp2_hd_deflate_new(&deflater, max_table_bytes) == 0);
+  }
   ~Deflater() { nghttp2_hd_deflate_del(deflater); }
   Deflater(const Deflater&) = delete;
   Deflater& operator=(const Deflater&) = delete;
   nghttp2_hd_deflater* deflater = nullptr;
 };
 
-HpackEncoder::HpackEncoder() : deflater_(std::make_unique<Deflater>()) {}
+HpackEncoder::HpackEncoder(std::uint32_t max_table_bytes)
+    : deflater_(std::make_unique<Deflater>(max_table_bytes)) {}
 
 HpackEncoder::~HpackEncoder() = default;
 
@@ -131,7 +141,8 @@ void HpackEncoder::Encode(std::span<const H2Field> fields, std::vector<std::uint
                       .value = Bytes(field.value),
                       .namelen = field.name.size(),
                       .valuelen = field.value.size(),
-                      .flags = NGHTTP2_NV_FLAG_NONE};
+                      .flags = static_cast<std::uint8_t>(
+                          field.never_indexed ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE)};
   });
   const std::size_t bound = nghttp2_hd_deflate_bound(deflater_->deflater, list.data(), list.size());
   const std::size_t before = block.size();
