@@ -17,9 +17,18 @@ std::size_t RecordBytes(const observe::Record& record) {
   if (record.flow.http) {
     const observe::HttpExchange& http = *record.flow.http;
     bytes += http.method.size() + http.host.size() + http.path.size() + http.query_keys.size() +
-             http.user_agent.size();
+             http.user_agent.size() + http.forwarded_host.size();
   }
-  return bytes + (record.span ? record.span->trace_state.size() : 0);
+  if (record.span) {
+    bytes += record.span->trace_state.size();
+    for (const observe::SpanLink& link : record.span->links) {
+      bytes += sizeof(link) + link.trace_state.size();
+    }
+    for (const observe::SpanTag& tag : record.span->tags) {
+      bytes += sizeof(tag) + tag.name.size() + tag.value.size();
+    }
+  }
+  return bytes;
 }
 
 // `generated` is read last, so that nothing counted elsewhere is missing in it.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "agent/export/span_encoder.h"
+#include "agent/observe/error_type.h"
 
 namespace weir::telemetry {
 namespace {
@@ -14,7 +14,7 @@ using observe::MtlsState;
 
 bool IsError(const Flow& flow) {
   return flow.verdict == observe::Verdict::kDeny || flow.verdict == observe::Verdict::kError ||
-         !ErrorType(flow, /*is_client=*/false).empty();
+         !observe::ErrorType(flow, /*is_client=*/false).empty();
 }
 
 // "o" or "i", then source and destination with a NUL between: no name has one.

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <vector>
 
 #include "agent/base/check.h"
 #include "agent/base/utf8.h"
 #include "agent/export/wire.h"
+#include "agent/observe/error_type.h"
 
 namespace weir::telemetry {
 namespace {
@@ -39,44 +41,6 @@ constexpr std::array<std::string_view, 10> kKnownMethods = {
 
 bool IsKnownMethod(std::string_view method) {
   return std::ranges::find(kKnownMethods, method) != kKnownMethods.end();
-}
-
-// How a request's end is judged: by its status alone, or as a failure of the network.
-bool IsFailure(Reason reason) {
-  switch (reason) {
-    case Reason::kNone:
-    case Reason::kDownstreamReset:  // the caller's own wish
-    case Reason::kHeaderTimeout:    // these are answered with a status
-    case Reason::kBadRequest:
-    case Reason::kUriTooLong:
-    case Reason::kHeadersTooLarge:
-    case Reason::kPolicyDenied:
-      return false;
-    case Reason::kNoOriginalDestination:
-    case Reason::kNoIdentity:
-    case Reason::kUnknownDestination:
-    case Reason::kUpstreamRefused:
-    case Reason::kUpstreamUnreachable:
-    case Reason::kUpstreamTimeout:
-    case Reason::kUpstreamReset:
-    case Reason::kTlsHandshakeFailed:
-    case Reason::kTlsHandshakeTimeout:
-    case Reason::kPeerIdentityMismatch:
-    case Reason::kPeerNodeMismatch:
-    case Reason::kPeerUntrusted:
-    case Reason::kPlaintextRefused:
-    case Reason::kWitnessRefused:
-    case Reason::kTunnelClosed:
-    case Reason::kTunnelRefused:
-    case Reason::kTunnelProtocol:
-    case Reason::kBadResponse:
-    case Reason::kLimitReached:
-    case Reason::kDraining:
-    case Reason::kNamespaceGone:
-    case Reason::kInternal:
-      return true;
-  }
-  return true;
 }
 
 struct HostPort {
@@ -119,6 +83,10 @@ void AppendStatus(bool is_error, std::string& out) {
   }
 }
 
+std::uint32_t SpanFlags(std::uint8_t trace_flags, bool is_remote) {
+  return static_cast<std::uint32_t>(trace_flags) | kHasIsRemote | (is_remote ? kIsRemote : 0U);
+}
+
 // Where the span stands in its trace, its name, kind and times.
 void AppendSpanCore(const Record& record, std::string_view name, std::string& out) {
   const observe::Span& span = *record.span;
@@ -139,9 +107,22 @@ void AppendSpanCore(const Record& record, std::string_view name, std::string& ou
   wire::AppendFixed(ProtoSpan::kEndTimeUnixNanoFieldNumber,
                     UnixNanoseconds(timing.start + timing.total), out);
   wire::AppendFixed(ProtoSpan::kFlagsFieldNumber,
-                    static_cast<std::uint32_t>(span.trace_flags) | kHasIsRemote |
-                        (span.parent_is_remote ? kIsRemote : 0U),
-                    out);
+                    SpanFlags(span.trace_flags, span.parent_is_remote), out);
+}
+
+void AppendLinks(const std::vector<observe::SpanLink>& links, std::string& out) {
+  std::string message;
+  for (const observe::SpanLink& link : links) {
+    message.clear();
+    wire::AppendBytes(ProtoSpan::Link::kTraceIdFieldNumber, BytesOf(link.trace_id), message);
+    wire::AppendBytes(ProtoSpan::Link::kSpanIdFieldNumber, BytesOf(link.span_id), message);
+    if (!link.trace_state.empty()) {
+      wire::AppendBytes(ProtoSpan::Link::kTraceStateFieldNumber, link.trace_state, message);
+    }
+    wire::AppendFixed(ProtoSpan::Link::kFlagsFieldNumber,
+                      SpanFlags(link.trace_flags, link.is_remote), message);
+    wire::AppendBytes(ProtoSpan::kLinksFieldNumber, message, out);
+  }
 }
 
 std::string PartyName(const observe::Party& party) {
@@ -149,18 +130,6 @@ std::string PartyName(const observe::Party& party) {
 }
 
 }  // namespace
-
-std::string ErrorType(const Flow& flow, bool is_client) {
-  if (IsFailure(flow.reason)) {
-    return std::string(observe::ToString(flow.reason));
-  }
-  const unsigned status = flow.http ? flow.http->status : 0U;
-  if (status >= (is_client ? 400U : 500U)) {
-    return std::to_string(status);
-  }
-  const bool is_refused = flow.reason != Reason::kNone && flow.reason != Reason::kDownstreamReset;
-  return status == 0 && is_refused ? std::string(observe::ToString(flow.reason)) : std::string();
-}
 
 void SpanEncoder::Text(std::string_view key, std::string_view value) {
   value = base::ToUtf8(value, clean_);
@@ -203,13 +172,14 @@ void SpanEncoder::RequestAttributes(const Record& record, const HttpExchange& ht
   Text("network.peer.address", address);
   Number("network.peer.port", peer.port);
   if (!record.span->is_client) {
-    Text("client.address", address);
+    Text("client.address", http.forwarded_client.empty() ? address : http.forwarded_client);
   }
 }
 
 void SpanEncoder::ServerName(const Record& record, const HttpExchange& http) {
   const base::Endpoint& destination = record.flow.destination.endpoint;
-  const HostPort named = SplitHost(http.host);
+  const bool is_forwarded = !record.span->is_client && !http.forwarded_host.empty();
+  const HostPort named = SplitHost(is_forwarded ? http.forwarded_host : http.host);
   if (named.host.empty()) {
     Text("server.address", destination.address.ToString());
   } else {
@@ -232,7 +202,7 @@ void SpanEncoder::ClientAttributes(const Record& record, const HttpExchange& htt
 }
 
 void SpanEncoder::ServerAttributes(const Record& /*record*/, const HttpExchange& http) {
-  Text("url.scheme", "http");
+  Text("url.scheme", http.forwarded_scheme.empty() ? "http" : http.forwarded_scheme);
   Text("url.path", http.path);
   if (!http.query_keys.empty()) {
     Text("url.query", http.query_keys);
@@ -245,6 +215,9 @@ void SpanEncoder::ServerAttributes(const Record& /*record*/, const HttpExchange&
 void SpanEncoder::WeirAttributes(const Record& record) {
   const Flow& flow = record.flow;
   Text("weir.parent.source", observe::ToString(record.span->parent_source));
+  if (record.span->sampled_by != observe::SampledBy::kHead) {
+    Text("weir.sampled.by", observe::ToString(record.span->sampled_by));
+  }
   Text("weir.verdict", observe::ToString(flow.verdict));
   Text("weir.mtls", observe::ToString(flow.mtls));
   if (flow.reason != Reason::kNone) {
@@ -262,6 +235,9 @@ void SpanEncoder::WeirAttributes(const Record& record) {
       Text(key, value);
     }
   }
+  for (const observe::SpanTag& tag : record.span->tags) {
+    Text(tag.name, tag.value);
+  }
 }
 
 void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
@@ -278,11 +254,12 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   } else {
     ServerAttributes(record, http);
   }
-  const std::string error_type = ErrorType(record.flow, record.span->is_client);
+  const std::string error_type = observe::ErrorType(record.flow, record.span->is_client);
   if (!error_type.empty()) {
     Text("error.type", error_type);
   }
   WeirAttributes(record);
+  AppendLinks(record.span->links, body_);
   AppendStatus(!error_type.empty(), body_);
   wire::AppendBytes(ScopeSpans::kSpansFieldNumber, body_, out);
 }

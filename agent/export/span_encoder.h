@@ -8,11 +8,6 @@
 
 namespace weir::telemetry {
 
-// What `error.type` of the record's span is by the HTTP conventions: a status code, the
-// reason of a failure, or empty when the span is not an error. A client counts 4xx as
-// errors, a server does not; a caller that went away is not an error. Pure.
-std::string ErrorType(const observe::Flow& flow, bool is_client);
-
 // SpanEncoder writes spans in OTLP's wire format, by the stable HTTP semantic conventions.
 // Text from peers that is not UTF-8 is mended, since a collector refuses a whole request
 // for it. One thread; keeps scratch memory between calls.

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "agent/export/party_name.h"
-#include "agent/export/span_encoder.h"
+#include "agent/observe/error_type.h"
 
 namespace weir::telemetry {
 namespace {
@@ -49,7 +49,7 @@ StoredSpan ToStored(const observe::Record& record) {
     stored.host = flow.http->host;
     stored.path = flow.http->path;
   }
-  stored.error_type = ErrorType(flow, span.is_client);
+  stored.error_type = observe::ErrorType(flow, span.is_client);
   stored.is_error = !stored.error_type.empty();
   return stored;
 }

@@ -30,12 +30,10 @@ FieldId Identify(std::string_view name) {
     std::string_view name;
     FieldId id;
   };
-  static constexpr std::array<Known, 8> kKnown = {{
+  static constexpr std::array<Known, 6> kKnown = {{
       {.name = "connection", .id = FieldId::kConnection},
       {.name = "content-length", .id = FieldId::kContentLength},
       {.name = "host", .id = FieldId::kHost},
-      {.name = "traceparent", .id = FieldId::kTraceParent},
-      {.name = "tracestate", .id = FieldId::kTraceState},
       {.name = "transfer-encoding", .id = FieldId::kTransferEncoding},
       {.name = "upgrade", .id = FieldId::kUpgrade},
       {.name = "user-agent", .id = FieldId::kUserAgent},
@@ -167,8 +165,6 @@ Http1Error NoteField(const Field& field, FieldFacts& facts) {
     case FieldId::kUserAgent:
       facts.user_agent = field.value;
       break;
-    case FieldId::kTraceParent:
-    case FieldId::kTraceState:
     case FieldId::kOther:
       break;
   }

@@ -78,14 +78,12 @@ class HeadScanner {
   Http1Error error_ = Http1Error::kNone;
 };
 
-// Fields that the codec or the relay acts on.
+// Fields that the codec acts on; trace headers are identified by trace_headers.h.
 enum class FieldId : std::uint8_t {
   kOther,
   kConnection,
   kContentLength,
   kHost,
-  kTraceParent,
-  kTraceState,
   kTransferEncoding,
   kUpgrade,
   kUserAgent,

@@ -16,46 +16,14 @@
 #include <vector>
 
 #include "agent/base/check.h"
+#include "agent/http/hex.h"
 #include "agent/http/token.h"
 
 namespace weir::http {
 namespace {
 
-constexpr std::string_view kDigits = "0123456789abcdef";
 constexpr unsigned kRandomBits = 56;
 constexpr std::uint64_t kRandomRange = std::uint64_t{1} << kRandomBits;
-
-// Lower-case hexadecimal only, as the specification demands.
-int LowerHexDigit(char c) {
-  if (c >= '0' && c <= '9') {
-    return c - '0';
-  }
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool ParseHex(std::string_view text, std::span<std::uint8_t> out) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const int high = LowerHexDigit(text[2 * i]);
-    const int low = LowerHexDigit(text[2 * i + 1]);
-    if (high < 0 || low < 0) {
-      return false;
-    }
-    out[i] = static_cast<std::uint8_t>(high * 16 + low);
-  }
-  return true;
-}
-
-char* PutHex(std::span<const std::uint8_t> bytes, char* out) {
-  for (const std::uint8_t byte : bytes) {
-    *out++ = kDigits[byte >> 4U];
-    *out++ = kDigits[byte & 0xfU];
-  }
-  return out;
-}
-
-bool IsZero(std::span<const std::uint8_t> bytes) {
-  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
-}
 
 // key = ( lcalpha / DIGIT ) 0*255( lcalpha / DIGIT / "_" / "-" / "*" / "/" / "@" )
 bool IsStateKey(std::string_view key) {
@@ -69,10 +37,11 @@ bool IsStateKey(std::string_view key) {
          });
 }
 
+constexpr std::size_t kMaxStateValueBytes = 256;
+
 // 0*255( chr ) nblk-chr: printable ASCII but "," and "=", not ending in a space.
 bool IsStateValue(std::string_view value) {
-  constexpr std::size_t kMaxValueBytes = 256;
-  if (value.empty() || value.size() > kMaxValueBytes || value.back() == ' ') {
+  if (value.empty() || value.size() > kMaxStateValueBytes || value.back() == ' ') {
     return false;
   }
   return std::ranges::all_of(value,
@@ -120,6 +89,27 @@ std::uint64_t LowRandomBits(const TraceId& trace_id) {
   return value;
 }
 
+constexpr std::string_view kOtKey = "ot=";
+
+// The value of the `ot` member, empty without one.
+std::string_view FindOtValue(std::string_view trace_state) {
+  while (!trace_state.empty()) {
+    const std::string_view member = trace_state.substr(0, trace_state.find(','));
+    if (member.starts_with(kOtKey)) {
+      return member.substr(kOtKey.size());
+    }
+    trace_state.remove_prefix(std::min(member.size() + 1, trace_state.size()));
+  }
+  return {};
+}
+
+// Takes the next sub-key with its value, "rv:...", off the front of an `ot` value.
+std::string_view TakeSubKey(std::string_view& value) {
+  const std::string_view sub_key = value.substr(0, value.find(';'));
+  value.remove_prefix(std::min(sub_key.size() + 1, value.size()));
+  return sub_key;
+}
+
 }  // namespace
 
 std::expected<TraceParent, TraceContextError> ParseTraceParent(std::string_view value) {
@@ -134,9 +124,11 @@ std::expected<TraceParent, TraceContextError> ParseTraceParent(std::string_view 
   std::array<std::uint8_t, 1> version{};
   std::array<std::uint8_t, 1> flags{};
   TraceParent parent;
-  if (!ParseHex(value, version) || !ParseHex(value.substr(kTraceIdAt), parent.trace_id) ||
-      !ParseHex(value.substr(kSpanIdAt), parent.span_id) ||
-      !ParseHex(value.substr(kFlagsAt), flags)) {
+  const auto read = [&](std::size_t at, std::span<std::uint8_t> out) {
+    return ReadHex(value.substr(at), out, HexCase::kLower);
+  };
+  if (!read(0, version) || !read(kTraceIdAt, parent.trace_id) || !read(kSpanIdAt, parent.span_id) ||
+      !read(kFlagsAt, flags)) {
     return std::unexpected(TraceContextError::kMalformed);
   }
   if (version[0] == 0xff) {
@@ -192,6 +184,59 @@ std::expected<std::string, TraceContextError> ParseTraceState(std::string_view j
   return Join(members);
 }
 
+std::uint64_t RandomnessOf(const TraceId& trace_id, std::string_view trace_state) {
+  constexpr std::string_view kRandomValue = "rv:";
+  std::string_view rest = FindOtValue(trace_state);
+  while (!rest.empty()) {
+    const std::string_view sub_key = TakeSubKey(rest);
+    std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
+    if (!sub_key.starts_with(kRandomValue) ||
+        sub_key.size() != kRandomValue.size() + kRandomBits / 4 ||
+        !ReadShortHex(sub_key.substr(kRandomValue.size()), bytes, HexCase::kLower)) {
+      continue;
+    }
+    std::uint64_t value = 0;
+    for (const std::uint8_t byte : bytes) {
+      value = value << 8U | byte;
+    }
+    return value;
+  }
+  return LowRandomBits(trace_id);
+}
+
+std::string WithThreshold(std::string_view trace_state, std::string_view threshold) {
+  constexpr std::string_view kThreshold = "th:";
+  std::string value;
+  if (!threshold.empty()) {
+    value.append(kThreshold).append(threshold);
+  }
+  const std::size_t own_size = value.size();
+  std::string_view rest = FindOtValue(trace_state);
+  while (!rest.empty()) {
+    const std::string_view sub_key = TakeSubKey(rest);
+    if (!sub_key.empty() && !sub_key.starts_with(kThreshold)) {
+      value.append(value.empty() ? "" : ";").append(sub_key);
+    }
+  }
+  if (value.size() > kMaxStateValueBytes) {
+    value.resize(own_size);
+  }
+  std::string joined;
+  std::size_t members = 0;
+  if (!value.empty()) {
+    joined.append(kOtKey).append(value);
+    ++members;
+  }
+  while (!trace_state.empty()) {
+    const std::string_view member = trace_state.substr(0, trace_state.find(','));
+    trace_state.remove_prefix(std::min(member.size() + 1, trace_state.size()));
+    if (!member.starts_with(kOtKey) && members++ < kMaxTraceStateMembers) {
+      joined.append(joined.empty() ? "" : ",").append(member);
+    }
+  }
+  return ParseTraceState(joined).value_or(std::string());
+}
+
 // T = (1 - ratio) * 2^56; a trace is kept if its 56 random bits are T or more. The
 // threshold is written with as many digits as the ratio needs, trailing zeros left out.
 RatioSampler::RatioSampler(double ratio) {
@@ -202,6 +247,8 @@ RatioSampler::RatioSampler(double ratio) {
   const double kept = std::isnan(ratio) ? 0.0 : std::clamp(ratio, 0.0, 1.0);
   if (kept >= 1.0) {
     threshold_ = 0;
+    digits_ = "0";
+    member_ = "ot=th:0";
     return;
   }
   if (kept * static_cast<double>(kRandomRange) < 1.0) {
@@ -215,16 +262,12 @@ RatioSampler::RatioSampler(double ratio) {
   const auto kept_units =
       static_cast<std::uint64_t>(std::llround(kept * static_cast<double>(kRandomRange) / unit));
   threshold_ = kRandomRange - kept_units * static_cast<std::uint64_t>(unit);
-  member_ = "ot=th:";
   std::uint64_t rest = threshold_;
   do {
-    member_ += kDigits[rest >> (kRandomBits - 4)];
+    digits_ += kHexDigits[rest >> (kRandomBits - 4)];
     rest = (rest << 4U) & (kRandomRange - 1);
   } while (rest != 0);
-}
-
-bool RatioSampler::Keeps(const TraceId& trace_id) const {
-  return LowRandomBits(trace_id) >= threshold_;
+  member_ = "ot=th:" + digits_;
 }
 
 IdGenerator::IdGenerator() {

@@ -45,19 +45,35 @@ std::array<char, kTraceParentBytes> FormatTraceParent(const TraceParent& parent)
 // says nothing against the traceparent.
 std::expected<std::string, TraceContextError> ParseTraceState(std::string_view joined);
 
+// The 56 random bits that a trace is sampled by: `rv` of the tracestate's `ot` member if it
+// has a valid one, else the low bits of the trace id. `trace_state` as ParseTraceState gives
+// it. (OpenTelemetry, TraceState: probability sampling.)
+std::uint64_t RandomnessOf(const TraceId& trace_id, std::string_view trace_state);
+
+// `trace_state` with the sampling threshold set to `threshold` (digits; empty: none), and the
+// other sub-keys of the `ot` member, such as `rv`, kept. A member that says something comes
+// first; one that is too long for its other sub-keys loses them. Keeps the limits of
+// ParseTraceState.
+std::string WithThreshold(std::string_view trace_state, std::string_view threshold);
+
 // The head sampling decision for a trace that begins here, by consistent probability
-// sampling: the same trace id gives the same answer everywhere, and a higher ratio keeps
+// sampling: the same random bits give the same answer everywhere, and a higher ratio keeps
 // all that a lower one kept.
 class RatioSampler {
  public:
   explicit RatioSampler(double ratio);  // clamped to 0..1
-  [[nodiscard]] bool Keeps(const TraceId& trace_id) const;
-  // "ot=th:..." for the tracestate of a kept root; empty at ratio 1, where every trace
-  // stands for itself.
+  [[nodiscard]] bool Keeps(std::uint64_t randomness) const { return randomness >= threshold_; }
+  [[nodiscard]] bool Keeps(const TraceId& trace_id) const {
+    return Keeps(RandomnessOf(trace_id, {}));
+  }
+  // `th` of the tracestate of a kept root, "fd70a4" for 1 %, "0" when all are kept.
+  [[nodiscard]] const std::string& threshold() const { return digits_; }
+  // The whole member, "ot=th:fd70a4".
   [[nodiscard]] const std::string& member() const { return member_; }
 
  private:
-  std::uint64_t threshold_;  // of the low 56 bits: below is dropped
+  std::uint64_t threshold_;  // of the 56 bits: below is dropped
+  std::string digits_;
   std::string member_;
 };
 

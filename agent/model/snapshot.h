@@ -64,12 +64,43 @@ struct ServiceResource {
   std::vector<std::pair<std::string, std::string>> attributes;  // k8s.*, host.*
 };
 
-// What MeshTrace says for a workload.
+// A tag of spans that takes its value from a header of the request.
+struct HeaderTag {
+  std::string name;
+  std::string header;    // in lower case
+  std::string fallback;  // without the header; empty: no tag then
+};
+
+// Requests whose trace was not sampled and whose span is exported all the same, because of
+// how they ended. The rest of their trace may be missing.
+struct TailSettings {
+  bool errors = false;
+  std::chrono::nanoseconds slower_than{0};  // from that on; 0: never for its time
+
+  friend bool operator==(const TailSettings&, const TailSettings&) = default;
+};
+
+// Formats of trace context that are always written, besides W3C's and those that came.
+struct ExtraTraceFormats {
+  bool b3 = false;        // in one header
+  bool b3_multi = false;  // in several
+  bool jaeger = false;    // uber-trace-id
+
+  friend bool operator==(const ExtraTraceFormats&, const ExtraTraceFormats&) = default;
+};
+
+// What MeshTrace and agent.yaml say for a workload.
 struct TraceSettings {
   bool enabled = true;
   double sample_ratio = 1.0;  // of traces that begin here
+  double client_ratio = 1.0;  // of those whose request has x-client-trace-id
   // name -> literal
-  std::vector<std::pair<std::string, std::string>> literal_tags;
+  std::vector<std::pair<std::string, std::string>> literal_tags{};
+  std::vector<HeaderTag> header_tags{};
+  TailSettings tail{};
+  // Requests from outside the mesh begin a trace of their own, with a link to the caller's.
+  bool is_boundary = false;
+  ExtraTraceFormats formats{};
 };
 
 // LocalWorkload is an enrolled workload of this node: the registry's entry and how

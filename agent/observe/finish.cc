@@ -9,8 +9,10 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "agent/model/snapshot.h"
+#include "agent/observe/error_type.h"
 #include "agent/observe/record.h"
 
 namespace weir::observe {
@@ -62,6 +64,25 @@ Verdict RequestVerdict(Verdict connection, Reason reason) {
     return connection;
   }
   return reason == Reason::kPolicyDenied ? Verdict::kDeny : Verdict::kError;
+}
+
+// Why the request has a span; none if it gets none.
+std::optional<SampledBy> Sample(const Flow& flow, const ExchangeResult& exchange,
+                                const model::LocalWorkload* local, bool is_client) {
+  if (exchange.sampled()) {
+    return SampledBy::kHead;
+  }
+  if (local == nullptr) {
+    return std::nullopt;
+  }
+  const model::TailSettings& tail = local->trace.tail;
+  if (tail.errors && !ErrorType(flow, is_client).empty()) {
+    return SampledBy::kError;
+  }
+  if (tail.slower_than.count() > 0 && flow.timing.total >= tail.slower_than) {
+    return SampledBy::kSlow;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -128,8 +149,10 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
   flow.parent_source = exchange.parent_source;
   flow.trace_id = exchange.trace_id;
   flow.span_id = span_id;
-  flow.sampled = exchange.sampled() && span_id != SpanId{};
-  if (!flow.sampled) {
+  const auto sampled_by =
+      span_id != SpanId{} ? Sample(flow, exchange, record.local.get(), is_client) : std::nullopt;
+  flow.sampled = sampled_by.has_value();
+  if (!sampled_by) {
     return record;
   }
   // Joined on one node, the CLIENT span is the SERVER span's parent.
@@ -143,7 +166,13 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
       .trace_state = exchange.trace_state,
       .is_client = is_client,
       .parent_source = below_client ? ParentSource::kHeader : exchange.parent_source,
+      .sampled_by = *sampled_by,
+      .links = below_client ? std::vector<SpanLink>() : exchange.links,
+      .tags = is_client ? exchange.client_tags : exchange.server_tags,
   };
+  if (record.span->links.size() > kMaxSpanLinks) {
+    record.span->links.resize(kMaxSpanLinks);
+  }
   record.span->parent_is_remote = !is_client && record.span->parent_span_id != SpanId{};
   flow.parent_source = record.span->parent_source;
   return record;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/observe/record.h"
 
@@ -20,12 +21,17 @@ struct ExchangeResult {
   std::uint64_t bytes_sent = 0;      // of the request, head and body, as it went upstream
   std::uint64_t bytes_received = 0;  // of all its responses, 1xx included
   TraceId trace_id{};                // zero: no trace
-  SpanId parent_span_id{};           // from the request's traceparent; zero: root
+  SpanId parent_span_id{};           // from the request's trace headers; zero: root
   SpanId client_span_id{};           // zero: no CLIENT span here
   SpanId server_span_id{};           // zero: no SERVER span here
   std::uint8_t trace_flags = 0;      // bit 0 sampled, bit 1 random
   ParentSource parent_source = ParentSource::kNone;
   std::string trace_state;
+  bool trace_debug = false;            // the caller asked for debugging (B3, Jaeger)
+  std::uint8_t trace_formats = 0;      // written besides W3C's: bits of http::TraceFormats
+  std::vector<SpanLink> links{};       // of the first span made here; at most kMaxSpanLinks
+  std::vector<SpanTag> client_tags{};  // of the CLIENT span, from headers
+  std::vector<SpanTag> server_tags{};  // of the SERVER span
 
   [[nodiscard]] bool sampled() const { return (trace_flags & 1U) != 0; }
 };
@@ -33,7 +39,8 @@ struct ExchangeResult {
 // Makes the record of a finished request. `connection` is the flow of the connection that
 // carried it, as seen from this side: its direction says which of the two spans is meant
 // (kOutbound CLIENT, kInbound SERVER), its parties, verdict, mtls and so on are taken over,
-// its times and byte counts replaced. No span unless the trace is sampled.
+// its times and byte counts replaced. No span unless the trace is sampled, or `local` keeps
+// the spans of failed or slow requests and this is one.
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
                      std::shared_ptr<const model::LocalWorkload> local);
 

@@ -87,6 +87,18 @@ std::string_view ToString(ParentSource value) {
   return "none";
 }
 
+std::string_view ToString(SampledBy value) {
+  switch (value) {
+    case SampledBy::kHead:
+      return "head";
+    case SampledBy::kError:
+      return "error";
+    case SampledBy::kSlow:
+      return "slow";
+  }
+  return "head";
+}
+
 std::string_view ToString(Reason value) {
   static constexpr std::array<std::string_view, kReasonCount> kTexts = {
       "none",

@@ -83,11 +83,15 @@ struct Party {
 
 // HTTP facts of one request; empty optional in a flow that is a connection.
 struct HttpExchange {
-  std::string method;               // as sent, cut at 32 bytes
-  std::string host;                 // Host or authority, cut at 255 bytes
-  std::string path;                 // without the query, cut at 1,024 bytes on a character border
-  std::string query_keys;           // "a&b": keys only; values by an explicit option only
-  std::string user_agent;           // cut at 256 bytes
+  std::string method;      // as sent, cut at 32 bytes
+  std::string host;        // Host or authority, cut at 255 bytes
+  std::string path;        // without the query, cut at 1,024 bytes on a character border
+  std::string query_keys;  // "a&b": keys only; values by an explicit option only
+  std::string user_agent;  // cut at 256 bytes
+  // By the request's Forwarded or X-Forwarded-* headers, where a proxy before weir says so.
+  std::string forwarded_host{};     // what was asked for; cut at 255 bytes
+  std::string forwarded_scheme{};   // http or https
+  std::string forwarded_client{};   // an IP address
   std::uint16_t status = 0;         // 0: none was seen
   std::uint8_t version_minor = 1;   // HTTP/1.x
   std::uint32_t request_index = 0;  // on this connection, from 0
@@ -129,6 +133,32 @@ struct Flow {
   Timing timing;
 };
 
+// A span elsewhere that this one has to do with, but is not a child of.
+struct SpanLink {
+  TraceId trace_id{};
+  SpanId span_id{};
+  std::uint8_t trace_flags = 0;
+  bool is_remote = false;  // its context came in a request's headers
+  std::string trace_state{};
+};
+inline constexpr std::size_t kMaxSpanLinks = 8;  // of one span; more are left out
+
+// An attribute of a span that MeshTrace asks for.
+struct SpanTag {
+  std::string name;
+  std::string value;  // UTF-8, cut at kMaxTagBytes on a character border
+};
+inline constexpr std::size_t kMaxTagBytes = 256;
+
+// Why a span is there.
+enum class SampledBy : std::uint8_t {
+  kHead,   // its trace is sampled
+  kError,  // it is not, but the request failed, and such are kept
+  kSlow    // it is not, but the request was slow, and such are kept
+};
+
+std::string_view ToString(SampledBy value);
+
 // Span of one HTTP request at one side of it.
 struct Span {
   TraceId trace_id{};
@@ -136,9 +166,12 @@ struct Span {
   SpanId parent_span_id{};  // zero: root
   bool parent_is_remote = false;
   std::uint8_t trace_flags = 1;
-  std::string trace_state;
+  std::string trace_state{};
   bool is_client = false;  // CLIENT where it leaves, SERVER where it arrives
   ParentSource parent_source = ParentSource::kNone;
+  SampledBy sampled_by = SampledBy::kHead;
+  std::vector<SpanLink> links{};  // at most kMaxSpanLinks
+  std::vector<SpanTag> tags{};    // from headers; literal ones are the workload's
 };
 
 // Record is what the end step hands on: the flow, and its span when it is a sampled

@@ -103,10 +103,12 @@ void StreamSession::StartRelay() {
     options.limits.max_header_count += kAddedHeaderCount;
   }
   if (client_side_ != nullptr) {
-    options.client_trace = &client_side_->trace;
+    options.trace.client = &client_side_->trace;
   }
   if (server_side_ != nullptr) {
-    options.server_trace = &server_side_->trace;
+    options.trace.server = &server_side_->trace;
+    options.trace.from_outside =
+        flow_.mtls == observe::MtlsState::kOff;  // an address proves nobody
   }
   relay_ =
       std::make_unique<Http1Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));

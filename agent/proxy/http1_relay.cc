@@ -8,6 +8,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/http/http1_parser.h"
+#include "agent/http/trace_headers.h"
 #include "agent/io/byte_buffer.h"
 #include "agent/observe/finish.h"
 #include "agent/observe/record.h"
@@ -85,8 +86,12 @@ void Describe(const http::RequestHead& head, bool keep_query_values,
   exchange.version_minor = head.version_minor;
 }
 
-bool IsTraceField(const http::Field& field) {
-  return field.id == http::FieldId::kTraceParent || field.id == http::FieldId::kTraceState;
+// name ": " value CRLF
+void AppendHeader(const http::HeaderView& header, io::ByteBuffer& out) {
+  AppendText(header.name, out);
+  AppendText(": ", out);
+  AppendText(header.value, out);
+  AppendText("\r\n", out);
 }
 
 void Release(io::ByteBuffer& buffer) {
@@ -105,7 +110,7 @@ Http1Relay::Http1Relay(Http1Context& context, const Http1Options& options, Excha
     : context_(context),
       handler_(handler),
       limits_(options.limits),
-      tracer_(options.client_trace, options.server_trace),
+      tracer_(options.trace),
       keep_query_values_(options.keep_query_values) {}
 
 bool Http1Relay::blocked() const {
@@ -193,7 +198,11 @@ bool Http1Relay::TakeRequestHead(Run& run, const Output& out) {
     FailRequest(exchange, http::StatusFor(error), http::ToString(error));
     return false;
   }
-  tracer_.Start(request, context_.ids, exchange.result);
+  tracer_.Begin(context_.notes);
+  for (const http::Field& field : request.fields) {
+    (void)tracer_.Note(field.name, field.value, context_.notes);  // asked again when it is sent on
+  }
+  tracer_.Start(context_.notes, context_.ids, exchange.result);
   PassRequestHead(head, exchange, run, out);
   upgrade_pending_ = exchange.kind.is_connect || exchange.kind.wants_upgrade;
   request_body_ = http::BodyReader(request.framing);
@@ -227,13 +236,16 @@ void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,
     AppendText({kept, static_cast<std::size_t>(end - kept)}, out.to_upstream);
   };
   for (const http::Field& field : context_.request.fields) {
-    if (IsTraceField(field)) {
+    if (http::IdentifyTraceHeader(field.name) != http::TraceHeader::kNone) {
       keep_until(field.line.data());
       kept = field.line.data() + field.line.size();
     }
   }
   keep_until(head.bytes.data() + head.bytes.size() - kEmptyLine.size());
-  RequestTracer::AppendHeaderLines(exchange.result, out.to_upstream);
+  const http::OutgoingTraceHeaders headers = RequestTracer::HeadersOf(exchange.result);
+  for (const http::HeaderView& header : headers.all()) {
+    AppendHeader(header, out.to_upstream);
+  }
   sent += out.to_upstream.size() - before + kEmptyLine.size();
   run.Skip(head.from_input);
   if (head.in_input) {

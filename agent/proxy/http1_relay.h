@@ -23,14 +23,14 @@ struct Http1Context {
   http::IdGenerator ids;
   http::RequestHead request;    // scratch
   http::ResponseHead response;  // scratch
+  RequestNotes notes;           // scratch
 };
 
-// How one connection is relayed. A side whose settings are null or disabled makes no span;
-// if that is both, the trace headers pass unchanged. The settings are not kept.
+// How one connection is relayed. If neither side makes spans, the trace headers pass
+// unchanged. The settings are not kept.
 struct Http1Options {
   http::Http1Limits limits;
-  const model::TraceSettings* client_trace = nullptr;  // of the workload that it leaves
-  const model::TraceSettings* server_trace = nullptr;  // of the workload where it arrives
+  TracerOptions trace{};
   bool keep_query_values = false;
 };
 

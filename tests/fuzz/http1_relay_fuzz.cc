@@ -34,9 +34,10 @@ Stripped StripTraceFields(std::string_view stream, bool must_have_parent) {
     std::size_t parents = 0;
     std::size_t states = 0;
     for (const http::Field& field : head.fields) {
-      const bool is_parent = field.id == http::FieldId::kTraceParent;
-      const bool is_state = field.id == http::FieldId::kTraceState;
-      if (is_parent || is_state) {
+      const http::TraceHeader which = http::IdentifyTraceHeader(field.name);
+      const bool is_parent = which == http::TraceHeader::kTraceParent;
+      const bool is_state = which == http::TraceHeader::kTraceState;
+      if (which != http::TraceHeader::kNone) {
         stripped.rest.append(kept, field.line.data());
         kept = field.line.data() + field.line.size();
         parents += is_parent ? 1 : 0;

@@ -22,15 +22,20 @@ class Http1RelayRig final : public proxy::ExchangeHandler {
 
   explicit Http1RelayRig(Role role = Role::kClient, http::Http1Limits limits = {},
                          double ratio = 1.0)
-      : context_(clock_) {
+      : Http1RelayRig(role, limits, model::TraceSettings{.sample_ratio = ratio}) {}
+
+  // Both sides with `settings`; `from_outside` as in proxy::TracerOptions.
+  Http1RelayRig(Role role, http::Http1Limits limits, const model::TraceSettings& settings,
+                bool from_outside = false)
+      : context_(clock_), settings_(settings) {
     context_.ids = http::IdGenerator(/*seed=*/1);
-    settings_.sample_ratio = ratio;
     const bool client = role == Role::kClient || role == Role::kJoined;
     const bool server = role == Role::kServer || role == Role::kJoined;
     relay_.emplace(context_,
                    proxy::Http1Options{.limits = limits,
-                                       .client_trace = client ? &settings_ : nullptr,
-                                       .server_trace = server ? &settings_ : nullptr},
+                                       .trace = {.client = client ? &settings_ : nullptr,
+                                                 .server = server ? &settings_ : nullptr,
+                                                 .from_outside = from_outside}},
                    *this);
   }
 

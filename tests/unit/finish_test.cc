@@ -136,6 +136,65 @@ TEST(FinishRequestTest, TurnsAReasonIntoAVerdict) {
   EXPECT_EQ(verdict(Reason::kPolicyDenied), Verdict::kDeny);
 }
 
+// ---- what is kept of requests whose trace is not sampled ----
+
+Record FinishUnsampled(const model::TailSettings& tail, std::uint16_t status,
+                       base::Nanoseconds total, Direction direction = Direction::kOutbound) {
+  ExchangeResult exchange = SampledExchange();
+  exchange.trace_flags = 2;
+  exchange.http.status = status;
+  exchange.timing.total = total;
+  auto local = std::make_shared<model::LocalWorkload>();
+  local->trace.tail = tail;
+  Flow connection;
+  connection.direction = direction;
+  exchange.server_span_id = exchange.client_span_id;
+  return FinishRequest(connection, exchange, local);
+}
+
+TEST(TailTest, KeepsErrorsOnlyWhenAsked) {
+  const model::TailSettings errors{.errors = true};
+  const Record failed = FinishUnsampled(errors, 500, base::Nanoseconds(1));
+  ASSERT_TRUE(failed.span.has_value());
+  EXPECT_EQ(failed.span->sampled_by, SampledBy::kError);
+  EXPECT_EQ(failed.span->trace_flags, 2);  // as on the wire
+  EXPECT_TRUE(failed.flow.sampled);
+  EXPECT_FALSE(FinishUnsampled(errors, 200, base::Nanoseconds(1)).span.has_value());
+  EXPECT_FALSE(FinishUnsampled({}, 500, base::Nanoseconds(1)).span.has_value());
+  // A client's error is no error of the server.
+  EXPECT_TRUE(FinishUnsampled(errors, 404, base::Nanoseconds(1)).span.has_value());
+  EXPECT_FALSE(
+      FinishUnsampled(errors, 404, base::Nanoseconds(1), Direction::kInbound).span.has_value());
+}
+
+TEST(TailTest, KeepsWhatTakesTheThresholdOrLonger) {
+  const model::TailSettings slow{.slower_than = std::chrono::milliseconds(5)};
+  const Record kept = FinishUnsampled(slow, 200, std::chrono::milliseconds(5));
+  ASSERT_TRUE(kept.span.has_value());
+  EXPECT_EQ(kept.span->sampled_by, SampledBy::kSlow);
+  EXPECT_FALSE(FinishUnsampled(slow, 500, base::Nanoseconds(4'999'999)).span.has_value());
+}
+
+TEST(FinishRequestTest, GivesLinksToTheFirstSpanAndTagsToEach) {
+  ExchangeResult exchange = SampledExchange();
+  exchange.client_span_id = {1};
+  exchange.server_span_id = {2};
+  exchange.links.resize(kMaxSpanLinks + 1);
+  exchange.client_tags = {{.name = "a", .value = "1"}};
+  exchange.server_tags = {{.name = "b", .value = "2"}};
+  Flow connection;
+  connection.direction = Direction::kOutbound;
+  const Record client = FinishRequest(connection, exchange, nullptr);
+  EXPECT_EQ(client.span->links.size(), kMaxSpanLinks);
+  EXPECT_EQ(client.span->tags.at(0).name, "a");
+  connection.direction = Direction::kInbound;
+  const Record server = FinishRequest(connection, exchange, nullptr);
+  EXPECT_TRUE(server.span->links.empty());
+  EXPECT_EQ(server.span->tags.at(0).name, "b");
+  exchange.client_span_id = {};
+  EXPECT_EQ(FinishRequest(connection, exchange, nullptr).span->links.size(), kMaxSpanLinks);
+}
+
 TEST(CleanTextTest, CutsOnCharacterBorders) {
   const std::string text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";  // 1, 2, 3 and 4 bytes
   EXPECT_EQ(CleanText(text, 100), text);

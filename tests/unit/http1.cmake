@@ -1,5 +1,5 @@
 weir_test(http1_test
-  SOURCES http1_parser_test.cc http1_detect_test.cc trace_context_test.cc
+  SOURCES forwarded_test.cc http1_parser_test.cc http1_detect_test.cc trace_context_test.cc trace_headers_test.cc
     ${CMAKE_SOURCE_DIR}/tests/support/http1_corpus.cc
   LIBRARIES weir_http)
 weir_test(http1_relay_test

@@ -110,6 +110,27 @@ TEST(SpanEncoderTest, WritesServerSpanByTheConventions) {
                                                   {"weir.connection.id", "7"}}));
 }
 
+TEST(SpanEncoderTest, WritesLinksTagsAndWhyAnUnsampledSpanIsThere) {
+  Record record = MakeRequest(/*is_client=*/false);
+  record.span->trace_flags = 2;
+  record.span->sampled_by = observe::SampledBy::kSlow;
+  record.span->links = {
+      {.trace_id = {1}, .span_id = {2}, .trace_flags = 1, .is_remote = true, .trace_state = "a=b"},
+      {.trace_id = {3}, .span_id = {4}}};
+  record.span->tags = {{.name = "tenant", .value = "acme"}};
+  const ProtoSpan span = EncodeOne(record);
+  EXPECT_EQ(span.flags(), 0x102U);
+  ASSERT_EQ(span.links_size(), 2);
+  EXPECT_EQ(span.links(0).trace_id(), "\x01" + std::string(15, '\0'));
+  EXPECT_EQ(span.links(0).span_id(), "\x02" + std::string(7, '\0'));
+  EXPECT_EQ(span.links(0).trace_state(), "a=b");
+  EXPECT_EQ(span.links(0).flags(), 0x301U);
+  EXPECT_EQ(span.links(1).flags(), 0x100U);
+  const Attributes attributes = ToMap(span.attributes());
+  EXPECT_EQ(attributes.at("tenant"), "acme");
+  EXPECT_EQ(attributes.at("weir.sampled.by"), "slow");
+}
+
 TEST(SpanEncoderTest, NamesUnknownMethodHttp) {
   Record record = MakeRequest(/*is_client=*/true);
   record.flow.http->method = "get";  // methods are case-sensitive

@@ -186,7 +186,7 @@ TEST(TraceStateTest, CutsWholeMembersLongOnesFirst) {  // R20
 // ---- sampling and ids ----
 
 TEST(RatioSamplerTest, WritesTheThresholdOfTheRatio) {
-  EXPECT_EQ(RatioSampler(1.0).member(), "");
+  EXPECT_EQ(RatioSampler(1.0).member(), "ot=th:0");
   EXPECT_EQ(RatioSampler(0.5).member(), "ot=th:8");
   EXPECT_EQ(RatioSampler(0.25).member(), "ot=th:c");
   EXPECT_EQ(RatioSampler(0.01).member(), "ot=th:fd70a4");
@@ -225,6 +225,45 @@ TEST(RatioSamplerTest, ComparesTheLow56BitsWithTheThreshold) {
   id[9] = 0x7f;
   id[15] = 0xff;
   EXPECT_FALSE(half.Keeps(id));
+}
+
+TEST(RandomnessTest, PrefersTheExplicitValue) {
+  TraceId id{};
+  id[8] = 0xff;  // not one of the 56 bits
+  id[9] = 0x12;
+  id[15] = 0x34;
+  EXPECT_EQ(RandomnessOf(id, ""), 0x12000000000034U);
+  EXPECT_EQ(RandomnessOf(id, "a=1,ot=th:8;rv:00000000000abc,b=2"), 0xabcU);
+  EXPECT_EQ(RandomnessOf(id, "ot=rv:ffffffffffffff"), 0xffffffffffffffU);
+  // Not 14 lower-case digits, or not the ot member's.
+  for (const char* none :
+       {"ot=rv:abc", "ot=rv:0000000000ABCD", "ot=rv:000000000000abc", "ot=th:8",
+        "dot=rv:00000000000abc", "a=rv:00000000000abc", "ot=xrv:0000000000abc"}) {
+    EXPECT_EQ(RandomnessOf(id, none), 0x12000000000034U) << none;
+  }
+}
+
+TEST(WithThresholdTest, WritesItsMemberFirstAndKeepsTheOtherSubKeys) {
+  EXPECT_EQ(WithThreshold("", "8"), "ot=th:8");
+  EXPECT_EQ(WithThreshold("a=1,b=2", "fd70a4"), "ot=th:fd70a4,a=1,b=2");
+  EXPECT_EQ(WithThreshold("a=1,ot=rv:00000000000abc,b=2", "8"),
+            "ot=th:8;rv:00000000000abc,a=1,b=2");
+  EXPECT_EQ(WithThreshold("ot=th:c;rv:00000000000abc;x:y", "8"), "ot=th:8;rv:00000000000abc;x:y");
+  EXPECT_EQ(WithThreshold("ot=th:c;x:y,a=1", ""), "ot=x:y,a=1");
+  EXPECT_EQ(WithThreshold("ot=th:c,a=1", ""), "a=1");
+}
+
+TEST(WithThresholdTest, KeepsTheLimits) {
+  const std::string long_ot = "ot=x:" + Repeat("y", 254);
+  EXPECT_EQ(WithThreshold(long_ot, "8"), "ot=th:8");  // no room for the rest
+  std::string members = "k0=1";
+  for (int i = 1; i < 32; ++i) {
+    members += ",k" + std::to_string(i) + "=1";
+  }
+  const std::string cut = WithThreshold(members, "8");
+  EXPECT_EQ(cut.substr(0, 12), "ot=th:8,k0=1");
+  EXPECT_EQ(cut.find("k31"), std::string::npos);
+  EXPECT_TRUE(ParseTraceState(cut).has_value());
 }
 
 TEST(RatioSamplerTest, KeepsItsShareWithin3SigmaAndNestsTheSets) {
