@@ -226,6 +226,18 @@ void ReadLimits(Fields& root, AgentConfig& config) {
   fields.Finish();
 }
 
+void ReadAlwaysSample(Fields& telemetry, model::TailSettings& tail) {
+  const Node* node = telemetry.Take("alwaysSample");
+  if (node == nullptr) {
+    return;
+  }
+  Fields fields(*node, "alwaysSample", telemetry.reader());
+  tail.errors = fields.Bool("errors").value_or(tail.errors);
+  tail.slower_than =
+      fields.Duration("slowerThan", milliseconds(0), hours(24)).value_or(milliseconds(0));
+  fields.Finish();
+}
+
 void ReadTelemetry(Fields& root, AgentConfig& config) {
   const Node* node = root.Take("telemetry");
   if (node == nullptr) {
@@ -245,6 +257,7 @@ void ReadTelemetry(Fields& root, AgentConfig& config) {
   Store(fields.Unsigned("flowStoreRecords", kRecords), config.telemetry.flow_store_records);
   config.telemetry.keep_query_values =
       fields.Bool("keepQueryValues").value_or(config.telemetry.keep_query_values);
+  ReadAlwaysSample(fields, config.telemetry.tail);
   fields.Finish();
 }
 
@@ -309,6 +322,24 @@ void ReadWorkloadNames(Fields& fields, WorkloadConfig& workload) {
   }
 }
 
+void ReadTraces(Fields& fields, WorkloadConfig& workload) {
+  const Node* node = fields.Take("traces");
+  if (node == nullptr) {
+    return;
+  }
+  Fields traces(*node, "traces", fields.reader());
+  workload.trace_boundary = traces.Bool("boundary").value_or(false);
+  traces.ForEach("formats", [&](const Node& item) {
+    const auto choice =
+        ReadChoice(item, "an item of formats", {"b3", "b3-multi", "jaeger"}, fields.reader());
+    model::ExtraTraceFormats& formats = workload.trace_formats;
+    formats.b3 = formats.b3 || choice == std::size_t{0};
+    formats.b3_multi = formats.b3_multi || choice == std::size_t{1};
+    formats.jaeger = formats.jaeger || choice == std::size_t{2};
+  });
+  traces.Finish();
+}
+
 WorkloadConfig ReadWorkload(const Node& node, const Reader& reader) {
   WorkloadConfig workload;
   workload.place = reader.At(node);
@@ -326,6 +357,7 @@ WorkloadConfig ReadWorkload(const Node& node, const Reader& reader) {
       workload.mode = *choice == 0 ? model::TlsMode::kStrict : model::TlsMode::kPermissive;
     }
   }
+  ReadTraces(fields, workload);
   fields.Finish();
   return workload;
 }

@@ -30,6 +30,8 @@ struct WorkloadConfig {
   std::string match;  // the path or name as written
   std::optional<model::OnAgentDown> on_agent_down;
   std::optional<model::TlsMode> mode;  // overrides MeshTLS on this node
+  bool trace_boundary = false;         // traces from outside the mesh are restarted here
+  model::ExtraTraceFormats trace_formats;
   Place place;
 
   [[nodiscard]] std::string display_name() const;  // "ns/name" or "name"
@@ -57,6 +59,7 @@ struct TelemetryConfig {
   std::uint32_t trace_store_spans = 10000;  // newest spans kept in memory
   std::uint32_t flow_store_records = 10000;
   bool keep_query_values = false;
+  model::TailSettings tail;  // spans of unsampled requests that are exported all the same
 };
 
 // AgentConfig is /etc/weir/agent.yaml: this node, as opposed to the mesh. Every field has

@@ -82,6 +82,7 @@ constexpr std::array kRules{
         "telemetry.flowStoreRecords", kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.keep_query_values; }>(
         "telemetry.keepQueryValues", kRestart),
+    Rule<[](auto& c) -> auto& { return c.telemetry.tail; }>("telemetry.alwaysSample", kAtOnce),
     Rule<[](auto& c) -> auto& { return c.workloads; }>("workloads", kAtOnce),
 };
 
@@ -90,7 +91,7 @@ constexpr std::array kRules{
 bool operator==(const WorkloadConfig& left, const WorkloadConfig& right) {
   const auto facts = [](const WorkloadConfig& one) {
     return std::tie(one.name, one.ns, one.service_account, one.match_kind, one.match,
-                    one.on_agent_down, one.mode);
+                    one.on_agent_down, one.mode, one.trace_boundary, one.trace_formats);
   };
   return facts(left) == facts(right);
 }

@@ -286,7 +286,9 @@ model::TraceSettings Build::TraceOf(const DataplaneDocument& document) {
   const auto trace = ReadTraceConfiguration(*merged, {.file = &file, .diagnostics = &known});
   settings.enabled = !trace.off;
   settings.sample_ratio = trace.sample_ratio;
+  settings.client_ratio = trace.client_ratio;
   settings.literal_tags = trace.literal_tags;
+  settings.header_tags = trace.header_tags;
   if (settings.enabled) {
     NoteBackend(*strongest, trace);
   }
@@ -335,6 +337,9 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
     local->workload = MakeUnlisted(config);
     local->resource.service_name = config.name;
   }
+  local->trace.tail = agent_.telemetry.tail;
+  local->trace.is_boundary = config.trace_boundary;
+  local->trace.formats = config.trace_formats;
   local->tls_mode = config.mode.value_or(local->tls_mode);
   local->on_agent_down = config.on_agent_down.value_or(local->on_agent_down);
   local->resource.service_namespace = config.ns;

@@ -42,7 +42,9 @@ struct TraceConfiguration {
   std::optional<std::map<std::string, std::string>> backend_labels;
   std::string backend_name;
   double sample_ratio = 1.0;
+  double client_ratio = 1.0;  // of requests with x-client-trace-id
   std::vector<std::pair<std::string, std::string>> literal_tags;
+  std::vector<model::HeaderTag> header_tags;
 };
 TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader);
 

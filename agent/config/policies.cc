@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,9 @@
 namespace weir::config {
 namespace {
 
+constexpr std::size_t kMaxTags = 32;
+constexpr std::size_t kMaxTagNameBytes = 128;
+constexpr std::size_t kMaxTagValueBytes = 256;
 constexpr std::uint16_t kOtlpGrpcPort = 4317;  // OTLP specification, "Default port"
 
 // Merges the `default` of every item of a list (`rules` or `from`) into `policy`.
@@ -66,25 +70,72 @@ void ReadSampling(Fields& fields, TraceConfiguration& trace) {
   Fields sampling(*node, "sampling", fields.reader());
   const double overall = ReadPercent(sampling, "overall").value_or(100);
   const double random = ReadPercent(sampling, "random").value_or(100);
-  if (ReadPercent(sampling, "client")) {
-    sampling.NotActedOn({"client"}, "x-client-trace-id forces no trace");
-  }
+  const double client = ReadPercent(sampling, "client").value_or(100);
+  // One decision by the same random bits, as with Envoy: a request that asks for a trace and
+  // is not taken by the client's share may still be by the random one, and `overall` caps both.
   trace.sample_ratio = std::min(overall, random) / 100;
+  trace.client_ratio = std::min(overall, std::max(client, random)) / 100;
   sampling.Finish();
+}
+
+// Names of attributes that weir or the conventions own: a tag cannot stand in for them.
+bool IsReservedTag(std::string_view name) {
+  constexpr std::array<std::string_view, 8> kPrefixes = {
+      "http.", "url.", "network.", "server.", "client.", "user_agent.", "rpc.", "weir."};
+  return name == "error.type" || std::ranges::any_of(kPrefixes, [&](std::string_view prefix) {
+           return name.starts_with(prefix);
+         });
+}
+
+std::optional<model::HeaderTag> ReadHeaderTag(Fields& tag, const std::string& name) {
+  const Node* node = tag.Take("header");
+  if (node == nullptr) {
+    return std::nullopt;
+  }
+  Fields header(*node, "header", tag.reader());
+  model::HeaderTag result{.name = name, .header = {}, .fallback = {}};
+  (void)header.Require("name");  // its absence is reported here
+  result.header = header.String("name").value_or("");
+  std::ranges::transform(result.header, result.header.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c;
+  });
+  if (result.header.size() > kMaxTagNameBytes ||
+      result.header.find_first_of(" \t:") != std::string::npos) {
+    header.ErrorAt("name", "must be the name of a header");
+  }
+  result.fallback = header.String("default").value_or("");
+  if (result.fallback.size() > kMaxTagValueBytes) {
+    header.ErrorAt("default", "must have at most 256 bytes");
+  }
+  header.Finish();
+  return result;
 }
 
 void ReadTag(const Node& node, const Reader& reader, TraceConfiguration& trace) {
   Fields tag(node, "a tag", reader);
   (void)tag.Require("name");  // its absence is reported here
-  const auto name = tag.String("name");
+  const std::string name = tag.String("name").value_or("");
   const auto literal = tag.String("literal");
-  const bool has_header = tag.map().Find("header") != nullptr;
-  if (literal.has_value() == has_header) {
+  auto header = ReadHeaderTag(tag, name);
+  const auto is_named = [&](const auto& named) { return named == name; };
+  const bool is_repeated =
+      std::ranges::any_of(trace.literal_tags, is_named, [](auto& one) { return one.first; }) ||
+      std::ranges::any_of(trace.header_tags, is_named, &model::HeaderTag::name);
+  if (literal.has_value() == header.has_value()) {
     reader.Error(node, "a tag must have exactly one of \"literal\" and \"header\"");
-  } else if (name && literal) {
-    trace.literal_tags.emplace_back(*name, *literal);
+  } else if (name.size() > kMaxTagNameBytes || (literal && literal->size() > kMaxTagValueBytes)) {
+    reader.Error(node, "a tag's name has at most 128 bytes, its value 256");
+  } else if (IsReservedTag(name)) {
+    reader.Error(node, "\"" + name + "\" is an attribute that weir writes itself");
+  } else if (is_repeated) {
+    reader.Error(node, "the tag \"" + name + "\" stands there twice");
+  } else if (trace.literal_tags.size() + trace.header_tags.size() >= kMaxTags) {
+    reader.Error(node, "at most 32 tags");
+  } else if (literal) {
+    trace.literal_tags.emplace_back(name, *literal);
+  } else {
+    trace.header_tags.push_back(std::move(*header));
   }
-  tag.NotActedOn({"header"}, "tags from headers come later");
   tag.Finish();
 }
 
