@@ -103,6 +103,25 @@ std::string_view FindOtValue(std::string_view trace_state) {
   return {};
 }
 
+// `trace_state` with its `ot` members replaced by one of `value` (none if that is empty) in
+// front, within the limits.
+std::string JoinBehind(std::string_view value, std::string_view trace_state) {
+  std::string joined;
+  std::size_t members = 0;
+  if (!value.empty() && value.size() <= kMaxStateValueBytes) {
+    joined.append(kOtKey).append(value);
+    ++members;
+  }
+  while (!trace_state.empty()) {
+    const std::string_view member = trace_state.substr(0, trace_state.find(','));
+    trace_state.remove_prefix(std::min(member.size() + 1, trace_state.size()));
+    if (!member.starts_with(kOtKey) && members++ < kMaxTraceStateMembers) {
+      joined.append(joined.empty() ? "" : ",").append(member);
+    }
+  }
+  return ParseTraceState(joined).value_or(std::string());
+}
+
 // Takes the next sub-key with its value, "rv:...", off the front of an `ot` value.
 std::string_view TakeSubKey(std::string_view& value) {
   const std::string_view sub_key = value.substr(0, value.find(';'));
@@ -218,23 +237,12 @@ std::string WithThreshold(std::string_view trace_state, std::string_view thresho
       value.append(value.empty() ? "" : ";").append(sub_key);
     }
   }
-  if (value.size() > kMaxStateValueBytes) {
-    value.resize(own_size);
+  std::string joined = JoinBehind(value, trace_state);
+  if (!joined.starts_with(kOtKey) && own_size > 0) {
+    value.resize(own_size);  // the whole member was too long
+    joined = JoinBehind(value, trace_state);
   }
-  std::string joined;
-  std::size_t members = 0;
-  if (!value.empty()) {
-    joined.append(kOtKey).append(value);
-    ++members;
-  }
-  while (!trace_state.empty()) {
-    const std::string_view member = trace_state.substr(0, trace_state.find(','));
-    trace_state.remove_prefix(std::min(member.size() + 1, trace_state.size()));
-    if (!member.starts_with(kOtKey) && members++ < kMaxTraceStateMembers) {
-      joined.append(joined.empty() ? "" : ",").append(member);
-    }
-  }
-  return ParseTraceState(joined).value_or(std::string());
+  return joined;
 }
 
 // T = (1 - ratio) * 2^56; a trace is kept if its 56 random bits are T or more. The

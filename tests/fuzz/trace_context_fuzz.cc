@@ -1,6 +1,7 @@
 // A traceparent and a tracestate, split at the first NUL. Properties: what parses is
 // written so that it parses to the same, within the limits.
 #include <algorithm>
+#include <string>
 #include <string_view>
 
 #include "agent/http/trace_context.h"
@@ -23,6 +24,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     WEIR_PROPERTY(http::ParseTraceState(*state).value_or("!") == *state);
     WEIR_PROPERTY(static_cast<std::size_t>(std::count(state->begin(), state->end(), ',')) <
                   http::kMaxTraceStateMembers);
+    const std::string kept = http::WithThreshold(*state, "fd70a4");
+    WEIR_PROPERTY(kept.starts_with("ot=th:fd70a4"));
+    WEIR_PROPERTY(http::ParseTraceState(kept).value_or("!") == kept);
+    if (kept.size() > state->size()) {  // nothing had to give way to it
+      WEIR_PROPERTY(http::RandomnessOf({}, kept) == http::RandomnessOf({}, *state));
+    }
   }
   return 0;
 }

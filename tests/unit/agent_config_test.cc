@@ -92,6 +92,7 @@ telemetry:
   traceStoreSpans: 5
   flowStoreRecords: 6
   keepQueryValues: true
+  alwaysSample: {errors: true, slowerThan: 250ms}
 workloads:
 - name: gateway
   namespace: crm
@@ -99,6 +100,7 @@ workloads:
   match: {netns: gw}
   onAgentDown: open
   mode: Permissive
+  traces: {boundary: true, formats: [b3, jaeger]}
 - {name: redis, match: {unit: redis.service}}
 - {name: batch, match: {cgroup: jobs/batch}}
 )",
@@ -117,10 +119,16 @@ workloads:
   EXPECT_EQ(config.limits.buffer_budget_bytes, 1ULL << 30U);
   EXPECT_EQ(config.telemetry.queue_bytes, 2U << 20U);
   EXPECT_TRUE(config.telemetry.keep_query_values);
+  EXPECT_TRUE(config.telemetry.tail.errors);
+  EXPECT_EQ(config.telemetry.tail.slower_than, std::chrono::milliseconds(250));
   ASSERT_EQ(config.workloads.size(), 3U);
   EXPECT_EQ(config.workloads[0].display_name(), "crm/gateway");
   EXPECT_EQ(config.workloads[0].on_agent_down, model::OnAgentDown::kOpen);
   EXPECT_EQ(config.workloads[0].mode, model::TlsMode::kPermissive);
+  EXPECT_TRUE(config.workloads[0].trace_boundary);
+  EXPECT_EQ(config.workloads[0].trace_formats,
+            (model::ExtraTraceFormats{.b3 = true, .jaeger = true}));
+  EXPECT_FALSE(config.workloads[1].trace_boundary);
   EXPECT_EQ(config.workloads[1].match_kind, MatchKind::kUnit);
   EXPECT_EQ(config.workloads[2].match, "jobs/batch");
 }
@@ -170,6 +178,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"ca: {svidLifetime: 25h}", "duration from 10s to 24h"},
         BadValue{"telemetry: {otlpEndpoint: 'https://x'}", "URL"},
         BadValue{"telemetry: {keepQueryValues: 'true'}", "true or false"},
+        BadValue{"telemetry: {alwaysSample: {error: true}}", "did you mean \"errors\""},
+        BadValue{"telemetry: {alwaysSample: {slowerThan: 25h}}", "slowerThan"},
+        BadValue{"workloads: [{name: a, match: {netns: a}, traces: {formats: [b4]}}]",
+                 "must be b3, b3-multi or jaeger"},
         BadValue{"workloads: {}", "must be a list"},
         BadValue{"workloads: [{match: {netns: a}}]", "has no \"name\""},
         BadValue{"workloads: [{name: a}]", "has no \"match\""},

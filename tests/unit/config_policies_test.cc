@@ -197,6 +197,74 @@ TEST_F(PoliciesTest, StrongerMeshTraceIsMergedOverTheWeaker) {
   EXPECT_EQ(Local("b").trace.literal_tags.size(), 1U);
 }
 
+TEST_F(PoliciesTest, SamplingSharesCombineAsWithEnvoy) {
+  struct Case {
+    const char* sampling;
+    double roots;
+    double asked_for;  // with x-client-trace-id
+  };
+  for (const Case& c :
+       {Case{"{}", 1.0, 1.0}, Case{"{random: 1}", 0.01, 1.0},
+        Case{"{random: '0.5', client: 10}", 0.005, 0.1}, Case{"{random: 20, client: 10}", 0.2, 0.2},
+        Case{"{overall: 5, random: 20, client: 10}", 0.05, 0.05},
+        Case{"{overall: 50, random: 0, client: '12.5'}", 0.0, 0.125},
+        Case{"{overall: 0}", 0.0, 0.0}}) {
+    Build("type: MeshTrace\nname: t\nspec: {default: {sampling: " + std::string(c.sampling) +
+          "}}\n");
+    EXPECT_DOUBLE_EQ(Local("a").trace.sample_ratio, c.roots) << c.sampling;
+    EXPECT_DOUBLE_EQ(Local("a").trace.client_ratio, c.asked_for) << c.sampling;
+  }
+}
+
+TEST_F(PoliciesTest, TagsAreLiteralsOrHeadersWithADefault) {
+  Build(
+      "type: MeshTrace\nname: t\nspec:\n  default:\n    tags:\n    - {name: team, literal: crm}\n"
+      "    - {name: tenant, header: {name: X-Tenant, default: none}}\n"
+      "    - {name: plan, header: {name: x-plan}}\n");
+  const auto& trace = Local("a").trace;
+  ASSERT_EQ(trace.literal_tags.size(), 1U);
+  ASSERT_EQ(trace.header_tags.size(), 2U);
+  EXPECT_EQ(trace.header_tags[0].name, "tenant");
+  EXPECT_EQ(trace.header_tags[0].header, "x-tenant");
+  EXPECT_EQ(trace.header_tags[0].fallback, "none");
+  EXPECT_EQ(trace.header_tags[1].fallback, "");
+}
+
+TEST_F(PoliciesTest, TagsAreLimitedToTheByte) {
+  const auto errors = [&](const std::string& tags) {
+    Diagnostics diagnostics;
+    (void)ParseText("type: MeshTrace\nname: t\nspec: {default: {tags: [" + tags + "]}}\n",
+                    diagnostics);
+    return !diagnostics.ok();
+  };
+  const auto named = [](std::size_t size) {
+    return "{name: " + std::string(size, 'n') + ", literal: x}";
+  };
+  EXPECT_FALSE(errors(named(128)));
+  EXPECT_TRUE(errors(named(129)));
+  EXPECT_FALSE(errors("{name: n, literal: " + std::string(256, 'x') + "}"));
+  EXPECT_TRUE(errors("{name: n, literal: " + std::string(257, 'x') + "}"));
+  EXPECT_FALSE(errors("{name: n, header: {name: h, default: " + std::string(256, 'x') + "}}"));
+  EXPECT_TRUE(errors("{name: n, header: {name: h, default: " + std::string(257, 'x') + "}}"));
+  std::string many = "{name: t0, literal: x}";
+  for (int i = 1; i < 32; ++i) {
+    many += ", {name: t" + std::to_string(i) + ", literal: x}";
+  }
+  EXPECT_FALSE(errors(many));
+  EXPECT_TRUE(errors(many + ", {name: t32, literal: x}"));
+}
+
+TEST_F(PoliciesTest, AgentYamlSaysWhatIsAlwaysSampledAndWhereTheBoundaryIs) {
+  agent_.telemetry.tail = {.errors = true, .slower_than = std::chrono::seconds(1)};
+  agent_.workloads[0].trace_boundary = true;
+  agent_.workloads[0].trace_formats.b3 = true;
+  Build("");
+  EXPECT_EQ(Local("a").trace.tail, agent_.telemetry.tail);
+  EXPECT_TRUE(Local("a").trace.is_boundary);
+  EXPECT_TRUE(Local("a").trace.formats.b3);
+  EXPECT_FALSE(Local("b").trace.is_boundary);
+}
+
 TEST_F(PoliciesTest, EmptyBackendsOfAStrongerPolicyTurnTracingOff) {
   Build(std::string(kCollector) + std::string(kTrace) +
         "---\ntype: MeshTrace\nname: off\nspec:\n  targetRef: {kind: Dataplane, name: b}\n"
@@ -231,7 +299,7 @@ TEST_F(PoliciesTest, WarnsOfWhatItDoesNotActOn) {
       "type: MeshTrace\nname: t\nspec:\n  default:\n    backends:\n"
       "    - {type: Zipkin, zipkin: {url: 'http://z:9411'}}\n"
       "    sampling: {client: 10}\n    tags: [{name: h, header: {name: x}}]\n");
-  EXPECT_EQ(result.diagnostics.Warnings().size(), 3U) << ToText(result.diagnostics.all());
+  EXPECT_EQ(result.diagnostics.Warnings().size(), 1U) << ToText(result.diagnostics.all());
   EXPECT_TRUE(Local("a").trace.enabled);
 }
 
@@ -283,6 +351,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadPolicy{"from 0 to 100", "{default: {sampling: {random: nan}}}", "MeshTrace"},
         BadPolicy{"from 0 to 100", "{default: {sampling: {random: [1]}}}", "MeshTrace"},
         BadPolicy{"exactly one of", "{default: {tags: [{name: x}]}}", "MeshTrace"},
+        BadPolicy{"writes itself", "{default: {tags: [{name: http.route, literal: x}]}}",
+                  "MeshTrace"},
+        BadPolicy{"stands there twice",
+                  "{default: {tags: [{name: x, literal: a}, {name: x, header: {name: h}}]}}",
+                  "MeshTrace"},
+        BadPolicy{"has no \"name\"", "{default: {tags: [{name: x, header: {default: a}}]}}",
+                  "MeshTrace"},
+        BadPolicy{"name of a header", "{default: {tags: [{name: x, header: {name: 'a b'}}]}}",
+                  "MeshTrace"},
         BadPolicy{"from 1 to 65535", "{endpoint: {port: 0}}", "MeshOpenTelemetryBackend"},
         BadPolicy{"grpc or http", "{protocol: tcp}", "MeshOpenTelemetryBackend"},
         BadPolicy{"no backend has the name", "{mtls: {enabledBackend: x}}", "Mesh"},

@@ -256,6 +256,10 @@ TEST(WithThresholdTest, WritesItsMemberFirstAndKeepsTheOtherSubKeys) {
 TEST(WithThresholdTest, KeepsTheLimits) {
   const std::string long_ot = "ot=x:" + Repeat("y", 254);
   EXPECT_EQ(WithThreshold(long_ot, "8"), "ot=th:8");  // no room for the rest
+  // A long member would be the first to be cut for the total: then only the threshold stays.
+  const std::string others =
+      ",a=" + Repeat("1", 120) + ",b=" + Repeat("2", 120) + ",c=" + Repeat("3", 110);
+  EXPECT_EQ(WithThreshold("ot=x:" + Repeat("y", 150) + others, "8"), "ot=th:8" + others);
   std::string members = "k0=1";
   for (int i = 1; i < 32; ++i) {
     members += ",k" + std::to_string(i) + "=1";
