@@ -137,8 +137,10 @@ SelfProbe ProbeCgroup(const std::string& cgroup) {
     base::UniqueFd write_end(ends[1]);
     const pid_t child = ::fork();
     if (child == 0) {
-      // It holds copies of the listeners, which must not outlive the agent.
       (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      // No copies: a socket that the agent closes meanwhile must close.
+      (void)::close_range(3, static_cast<unsigned>(ends[1]) - 1, 0);
+      (void)::close_range(static_cast<unsigned>(ends[1]) + 1, ~0U, 0);
       const Outcome outcome = AskFromCgroup(procs.c_str());
       (void)!::write(ends[1], &outcome, sizeof(outcome));
       ::_exit(0);

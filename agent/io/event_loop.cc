@@ -38,12 +38,32 @@ void Watch::Modify(std::uint32_t events) {
   slot.events = events;
 }
 
-void Watch::Reset() {
-  if (loop_ == nullptr) {
-    return;
+void Watch::Want(std::uint32_t events) {
+  WEIR_CHECK(loop_ != nullptr);
+  if ((events & ~loop_->slots_[slot_].events) != 0U) {
+    Modify(events);
   }
+}
+
+void Watch::Reset() {
+  if (loop_ != nullptr) {
+    const int fd = loop_->slots_[slot_].fd;
+    (void)::epoll_ctl(loop_->epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);  // gone either way
+    GiveSlotBack();
+  }
+}
+
+void Watch::CloseWith(base::UniqueFd& fd) {
+  if (loop_ != nullptr) {
+    WEIR_CHECK(loop_->slots_[slot_].fd == fd.get());
+    GiveSlotBack();
+  }
+  fd.Reset();
+}
+
+// Events of it that the loop has already fetched find another generation.
+void Watch::GiveSlotBack() {
   EventLoop::Slot& slot = loop_->slots_[slot_];
-  (void)::epoll_ctl(loop_->epoll_.get(), EPOLL_CTL_DEL, slot.fd, nullptr);  // gone either way
   slot = EventLoop::Slot{.generation = slot.generation + 1};
   loop_->free_slots_.push_back(slot_);
   --loop_->watch_count_;

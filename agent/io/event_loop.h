@@ -43,11 +43,19 @@ class Watch {
   [[nodiscard]] bool active() const { return loop_ != nullptr; }
   // Changes the events waited for (EPOLLIN | ...); no system call if they are the same.
   void Modify(std::uint32_t events);
+  // Modify, unless all of `events` are waited for already. For a handler that calls Modify
+  // when it is told of what it does not want: that often never comes, and saves the call.
+  void Want(std::uint32_t events);
   void Reset();
+  // Reset, and closes the descriptor that is watched, given as `fd`: the kernel forgets a
+  // descriptor that is closed, so this saves a system call. No other descriptor may be open
+  // for the same socket.
+  void CloseWith(base::UniqueFd& fd);
 
  private:
   friend class EventLoop;
   Watch(EventLoop* loop, std::uint32_t slot) : loop_(loop), slot_(slot) {}
+  void GiveSlotBack();
   EventLoop* loop_ = nullptr;
   std::uint32_t slot_ = 0;
 };

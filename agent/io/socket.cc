@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -63,6 +64,11 @@ void SetNoDelay(int fd) {
 void ResetOnClose(int fd) {
   const linger option{.l_onoff = 1, .l_linger = 0};
   (void)::setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+}
+
+bool IsConnected(int fd) {
+  pollfd state{.fd = fd, .events = POLLOUT, .revents = 0};
+  return ::poll(&state, 1, 0) == 1 && state.revents == POLLOUT;
 }
 
 int TakeSocketError(int fd) {

@@ -23,6 +23,9 @@ void SetNoDelay(int fd);
 // the application then sees a reset, not an end of stream.
 void ResetOnClose(int fd);
 
+// Whether the connect() that was called on `fd` has ended well by now; takes no error away.
+bool IsConnected(int fd);
+
 // Takes the pending error (SO_ERROR) of a connecting socket: 0 once it is connected.
 int TakeSocketError(int fd);
 

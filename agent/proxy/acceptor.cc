@@ -29,17 +29,20 @@ struct Accepted {
 };
 
 // Empty with errno set if there is nothing (EAGAIN) or no way to take it.
-Accepted AcceptOne(int listener) {
+Accepted AcceptOne(const seam::Listener& listener) {
   base::RawSocketAddress remote;
   remote.length = sizeof(remote.storage);
   Accepted accepted;
   accepted.fd = base::UniqueFd(
-      ::accept4(listener, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      ::accept4(listener.fd.get(), remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!accepted.fd.valid()) {
     return accepted;
   }
   const auto from = base::FromSockaddr(remote.get(), remote.length);
-  const auto local = base::LocalEndpoint(accepted.fd.get());
+  // The hooks lead applications to the listener's own address, and nobody else comes there.
+  const auto local = listener.kind == seam::ListenerKind::kOutbound
+                         ? base::Result<base::Endpoint>(listener.bound)
+                         : base::LocalEndpoint(accepted.fd.get());
   if (from && local) {
     accepted.tuple = {.local = *local, .remote = *from};
   }
@@ -101,7 +104,7 @@ void Acceptor::RemoveAll() {
 
 void Acceptor::OnReady(Entry& entry) {
   for (std::size_t i = 0; i < kAcceptsPerTurn; ++i) {
-    Accepted accepted = AcceptOne(entry.listener.fd.get());
+    Accepted accepted = AcceptOne(entry.listener);
     if (accepted.fd.valid()) {
       Take(entry, std::move(accepted.fd), accepted.tuple);
       continue;
@@ -119,7 +122,7 @@ void Acceptor::OnReady(Entry& entry) {
 bool Acceptor::OutOfDescriptors(Entry& entry) {
   context_.stats.accept_pauses.Add();
   reserve_.Reset();
-  Accepted accepted = AcceptOne(entry.listener.fd.get());
+  Accepted accepted = AcceptOne(entry.listener);
   const bool turned_away = accepted.fd.valid();
   if (turned_away) {
     if (entry.listener.kind == seam::ListenerKind::kOutbound) {

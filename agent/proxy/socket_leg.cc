@@ -59,16 +59,23 @@ SocketLeg::SocketLeg(io::EventLoop& loop, io::MutableBytes scratch, LegOwner& ow
     : loop_(loop), scratch_(scratch), owner_(owner), fd_(std::move(fd)), state_(state) {}
 
 SocketLeg::~SocketLeg() {
-  watch_.Reset();
+  watch_.CloseWith(fd_);
 }
 
 std::uint32_t SocketLeg::WantedEvents() const {
   const bool read = state_ == State::kOpen && !paused_ && !ended_;
   const bool write = state_ == State::kConnecting || !pending_.empty();
-  return (read ? EPOLLIN : 0U) | (write ? EPOLLOUT : 0U);
+  return (read ? EPOLLIN | EPOLLRDHUP : 0U) | (write ? EPOLLOUT : 0U);
 }
 
 bool SocketLeg::Start() {
+  if (state_ == State::kConnecting && io::IsConnected(fd_.get())) {
+    state_ = State::kOpen;
+  }
+  return Register();
+}
+
+bool SocketLeg::Register() {
   auto watch = loop_.Add(fd_.get(), WantedEvents(), *this);
   if (!watch) {
     return false;
@@ -86,10 +93,10 @@ base::UniqueFd SocketLeg::Release() {
 void SocketLeg::UpdateWatch() {
   const std::uint32_t wanted = WantedEvents();
   if (watch_.active()) {
-    watch_.Modify(wanted);
+    watch_.Want(wanted);
   } else if (hung_up_ && wanted != 0U && state_ != State::kClosed) {
     hung_up_ = false;
-    if (!Start()) {
+    if (!Register()) {
       Fail(ENOMEM);
     }
   }
@@ -106,6 +113,10 @@ void SocketLeg::OnEvents(std::uint32_t events) noexcept {
     Fail(io::TakeSocketError(fd_.get()));
     return;
   }
+  if (const std::uint32_t wanted = WantedEvents();
+      (events & (EPOLLIN | EPOLLRDHUP | EPOLLOUT) & ~wanted) != 0U) {
+    watch_.Modify(wanted);
+  }
   if ((events & EPOLLOUT) != 0U && !pending_.empty()) {
     OnWritable();
   }
@@ -113,7 +124,7 @@ void SocketLeg::OnEvents(std::uint32_t events) noexcept {
     return;
   }
   if ((events & (EPOLLIN | EPOLLERR)) != 0U && !paused_ && !ended_) {
-    OnReadable();  // gives what came before an error, then the error
+    OnReadable(events);  // gives what came before an error, then the error
   } else if ((events & EPOLLHUP) != 0U) {
     // Both directions are closed, which epoll reports whether asked or not; with bytes
     // that nobody wants yet it would do so in every turn.
@@ -136,21 +147,29 @@ void SocketLeg::OnConnectResult() {
   UpdateWatch();
 }
 
-void SocketLeg::OnReadable() {
+void SocketLeg::OnReadable(std::uint32_t events) {
+  // Last bytes and the end of the stream go on together.
+  if (ReadOnce() && (events & EPOLLRDHUP) != 0U && state_ == State::kOpen && !paused_) {
+    (void)ReadOnce();
+  }
+}
+
+bool SocketLeg::ReadOnce() {
   const ssize_t count = ::recv(fd_.get(), scratch_.data(), scratch_.size(), 0);
   if (count > 0) {
     owner_.OnLegData(*this, scratch_.first(static_cast<std::size_t>(count)));
-    return;
+    return true;
   }
   if (count < 0) {
     if (errno != EAGAIN && errno != EINTR) {
       Fail(errno);
     }
-    return;
+    return false;
   }
   ended_ = true;
   owner_.OnLegEnd(*this);
   UpdateWatch();
+  return false;
 }
 
 void SocketLeg::OnWritable() {
@@ -227,7 +246,18 @@ void SocketLeg::ShutdownWrite() {
 }
 
 void SocketLeg::SendFin() {
-  (void)::shutdown(fd_.get(), SHUT_WR);  // fails only when the connection is gone already
+  if (ended_) {
+    Close();
+  } else {
+    (void)::shutdown(fd_.get(), SHUT_WR);  // fails only when the connection is gone already
+  }
+}
+
+void SocketLeg::Close() {
+  state_ = State::kClosed;
+  watch_.CloseWith(fd_);
+  pending_.Clear();
+  pending_.Trim();
 }
 
 void SocketLeg::PauseReading() {
@@ -245,23 +275,15 @@ void SocketLeg::Reset(observe::Reason reason) {
   if (state_ == State::kClosed) {
     return;
   }
-  state_ = State::kClosed;
-  watch_.Reset();
   io::ResetOnClose(fd_.get());
-  fd_.Reset();
-  pending_.Clear();
-  pending_.Trim();
+  Close();
 }
 
 void SocketLeg::Fail(int sys_errno) {
   if (state_ == State::kClosed) {
     return;
   }
-  state_ = State::kClosed;
-  watch_.Reset();
-  fd_.Reset();
-  pending_.Clear();
-  pending_.Trim();
+  Close();
   owner_.OnLegFailed(*this, ReasonOf(sys_errno));
 }
 

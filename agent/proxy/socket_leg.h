@@ -11,7 +11,7 @@
 namespace weir::proxy {
 
 // What reads of one worker go through: an idle connection owns no buffer.
-inline constexpr std::size_t kScratchBytes = std::size_t{64} << 10U;
+inline constexpr std::size_t kScratchBytes = std::size_t{256} << 10U;
 
 // Sets what every leg that the agent connects has: no delay, and keepalive that finds a
 // dead peer after 60 s and three probes 10 s apart.
@@ -20,8 +20,10 @@ void SetLegOptions(int fd);
 // The reason that an errno of a connecting or connected socket stands for.
 observe::Reason ReasonOf(int sys_errno);
 
-// SocketLeg is a leg over a TCP socket: one recv per readiness into the worker's scratch,
-// one send per Write; only what the kernel refused is kept.
+// SocketLeg is a leg over a TCP socket: one recv per readiness into the worker's scratch
+// (two when the end is there as well), one send per Write; only what the kernel refused is
+// kept. Closed as soon as both ends are sent. What epoll is asked for is widened at once
+// and narrowed only when something comes that nobody wants.
 //
 //   state         readable event        writable event      error
 //   kConnecting   -                     kOpen, OnLegOpen    kClosed, OnLegFailed
@@ -38,7 +40,8 @@ class SocketLeg final : public Leg, private io::EventHandler {
             State state);
   ~SocketLeg() override;
 
-  // Begins to watch the socket; false if the kernel refuses that.
+  // Begins to watch the socket; false if the kernel refuses that. One that is connected
+  // already (over loopback that is done within connect()) becomes kOpen without OnLegOpen.
   [[nodiscard]] bool Start();
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] State state() const { return state_; }
@@ -56,11 +59,16 @@ class SocketLeg final : public Leg, private io::EventHandler {
  private:
   void OnEvents(std::uint32_t events) noexcept override;
   void OnConnectResult();
-  void OnReadable();
+  void OnReadable(std::uint32_t events);
+  // Whether more may come of this readiness.
+  bool ReadOnce();
   void OnWritable();
   void Fail(int sys_errno);
   [[nodiscard]] std::uint32_t WantedEvents() const;
+  [[nodiscard]] bool Register();
   void UpdateWatch();
+  // Both are done with.
+  void Close();
   std::size_t SendNow(io::Bytes first, io::Bytes second);
   void SendFin();
 

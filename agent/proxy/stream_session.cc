@@ -99,8 +99,13 @@ void StreamSession::ConnectUpstream(const seam::ConnectRequest& request,
     OnUpstreamFailed(Reason::kLimitReached);
     return;
   }
+  const bool open = leg->state() == SocketLeg::State::kOpen;
   UseUpstream(std::move(leg));
-  upstream_timer_.Arm(timeout);
+  if (open) {
+    OnLegOpen(*up_);
+  } else {
+    upstream_timer_.Arm(timeout);
+  }
 }
 
 void StreamSession::UseUpstream(std::unique_ptr<Leg> leg) {

@@ -57,8 +57,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   // Bytes that were read from the downstream before this session was made.
   void TakeEarlyBytes(io::Bytes bytes);
 
-  // Connects a socket as upstream leg. A failure is reported like a later one, by
-  // OnUpstreamFailed, but from within this call.
+  // Connects a socket as upstream leg. What is known at once, a failure or that it is open,
+  // is reported as it would be later, but from within this call.
   void ConnectUpstream(const seam::ConnectRequest& request, base::Nanoseconds timeout);
   // The way to the application of `destination` itself, keeping `source` as its peer's
   // address; tries again from another port when nothing answers.

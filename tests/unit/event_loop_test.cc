@@ -71,6 +71,49 @@ TEST(EventLoopTest, DoesNotMixUpAReusedSlot) {
   EXPECT_EQ(c.calls, 0);  // the event of the old owner of the slot is not its
 }
 
+TEST(EventLoopTest, DeliversNothingForAWatchClosedInTheSameTurn) {
+  base::ManualClock clock;
+  auto loop = EventLoop::Create(clock).value();
+  auto first = ReadyFd();
+  auto second = ReadyFd();
+  Recorder a;
+  Recorder b;
+  Watch watch_a = loop->Add(first.get(), EPOLLIN, a).value();
+  Watch watch_b = loop->Add(second.get(), EPOLLIN, b).value();
+  a.action = [&] { watch_b.CloseWith(second); };
+  b.action = [&] { watch_a.CloseWith(first); };
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(a.calls + b.calls, 1);
+  EXPECT_EQ(first.valid() + second.valid(), 1);
+  EXPECT_EQ(loop->watch_count(), 1U);
+  // The number of a closed descriptor is used again at once.
+  const auto third = ReadyFd();
+  Recorder c;
+  const Watch watch_c = loop->Add(third.get(), EPOLLIN, c).value();
+  a.action = b.action = nullptr;
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(c.calls, 1);
+  EXPECT_EQ(a.calls + b.calls, 2);
+}
+
+TEST(EventLoopTest, WantsMoreAtOnceAndLessOnlyByModify) {
+  base::ManualClock clock;
+  auto loop = EventLoop::Create(clock).value();
+  const auto fd = ReadyFd();  // readable and writable
+  Recorder recorder;
+  Watch watch = loop->Add(fd.get(), EPOLLIN, recorder).value();
+  watch.Want(EPOLLIN | EPOLLOUT);
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(recorder.seen, std::uint32_t{EPOLLIN | EPOLLOUT});
+  watch.Want(EPOLLOUT);
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(recorder.calls, 2);
+  recorder.seen = 0;
+  watch.Modify(EPOLLOUT);
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(recorder.seen, std::uint32_t{EPOLLOUT});
+}
+
 TEST(EventLoopTest, FiresTimersInOrderAndOnlyOnce) {
   base::ManualClock clock;
   auto loop = EventLoop::Create(clock).value();

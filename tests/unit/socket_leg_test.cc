@@ -124,6 +124,77 @@ TEST_F(ConnectedLegTest, DoesNotSpinWhenBothEndsClosedAndBytesWait) {
   EXPECT_EQ(owner_.ended, 1);
 }
 
+TEST_F(ConnectedLegTest, GivesTheLastBytesAndTheEndInOneTurn) {
+  ASSERT_TRUE(test::SendAll(peer_.get(), "all"));
+  ASSERT_EQ(::shutdown(peer_.get(), SHUT_WR), 0);
+  Turns(1);
+  EXPECT_EQ(owner_.data, "all");
+  EXPECT_EQ(owner_.ended, 1);
+  EXPECT_EQ(leg_->state(), SocketLeg::State::kOpen);  // the other direction goes on
+  leg_->Write(std::vector<std::uint8_t>{'y'}, {});
+  leg_->ShutdownWrite();
+  EXPECT_EQ(leg_->state(), SocketLeg::State::kClosed);  // nothing is left to do with it
+  EXPECT_EQ(loop_->watch_count(), 0U);
+  EXPECT_EQ(test::ReadAll(peer_.get(), 1), "y");
+  char byte = 0;
+  EXPECT_EQ(::recv(peer_.get(), &byte, 1, 0), 0);
+  leg_->Reset(observe::Reason::kNone);  // too late, and harmless
+  EXPECT_EQ(owner_.failed, observe::Reason::kNone);
+}
+
+TEST_F(ConnectedLegTest, DoesNotGiveTheEndToAnOwnerThatPausedOnTheLastBytes) {
+  owner_.pause_on_data = true;
+  ASSERT_TRUE(test::SendAll(peer_.get(), "all"));
+  ASSERT_EQ(::shutdown(peer_.get(), SHUT_WR), 0);
+  Turns(2);
+  EXPECT_EQ(owner_.data, "all");
+  EXPECT_EQ(owner_.ended, 0);
+  leg_->ResumeReading();
+  Turns(1);
+  EXPECT_EQ(owner_.ended, 1);
+}
+
+TEST_F(ConnectedLegTest, IsNotWokenAgainAndAgainWhilePaused) {
+  leg_->PauseReading();
+  ASSERT_TRUE(test::SendAll(peer_.get(), "later"));
+  Turns(1);  // epoll may still say so, once
+  const auto before = std::chrono::steady_clock::now();
+  loop_->RunOnce(std::chrono::milliseconds(50));
+  EXPECT_GE(std::chrono::steady_clock::now() - before, std::chrono::milliseconds(45));
+  EXPECT_EQ(owner_.data, "");
+  leg_->ResumeReading();
+  Turns(1);
+  EXPECT_EQ(owner_.data, "later");
+}
+
+TEST_F(ConnectedLegTest, IsOpenAtOnceWhenTheConnectionIsMadeAlready) {
+  const auto listener = test::Listen("127.0.0.1", 0);
+  auto fd = io::ConnectTcp({.address = base::IpAddress::Parse("127.0.0.1").value(),
+                            .port = test::PortOf(listener.get())});
+  ASSERT_TRUE(fd);
+  SocketLeg leg(*loop_, scratch_, static_cast<LegOwner&>(owner_), std::move(*fd),
+                SocketLeg::State::kConnecting);
+  ASSERT_TRUE(leg.Start());
+  EXPECT_EQ(leg.state(), SocketLeg::State::kOpen);
+  Turns(1);
+  EXPECT_EQ(owner_.opened, 0);  // whoever called Start sees it
+}
+
+TEST_F(ConnectedLegTest, ReportsARefusedConnectionByTheLoop) {
+  const base::UniqueFd bound(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto any =
+      base::ToSockaddr({.address = base::IpAddress::Parse("127.0.0.1").value(), .port = 0});
+  ASSERT_EQ(::bind(bound.get(), any.get(), any.length), 0);
+  auto fd = io::ConnectTcp(base::LocalEndpoint(bound.get()).value());  // nobody listens there
+  ASSERT_TRUE(fd);
+  SocketLeg leg(*loop_, scratch_, static_cast<LegOwner&>(owner_), std::move(*fd),
+                SocketLeg::State::kConnecting);
+  ASSERT_TRUE(leg.Start());
+  EXPECT_EQ(leg.state(), SocketLeg::State::kConnecting);
+  Turns(1);
+  EXPECT_EQ(owner_.failed, observe::Reason::kUpstreamRefused);
+}
+
 TEST_F(ConnectedLegTest, SendsTheEndBehindABacklog) {
   const std::vector<std::uint8_t> large(std::size_t{16} << 20U, 'z');
   leg_->Write(large, {});
