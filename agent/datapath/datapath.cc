@@ -82,7 +82,9 @@ DatapathImpl::DatapathImpl(Parts parts)
       kernel_{
           .options = parts_.options, .programs = *parts_.programs, .home_fd = parts_.home.get()},
       table_(parts_.home.get()),
-      legs_(table_, parts_.programs->map(Map::kSockets), parts_.options.fwmark) {}
+      legs_(table_, parts_.programs->map(Map::kSockets), parts_.options.fwmark),
+      originals_map_(parts_.programs->map(Map::kOriginals)),
+      legs_map_(parts_.programs->map(Map::kLegs)) {}
 
 base::Result<std::unique_ptr<Datapath>> DatapathImpl::Create(Parts parts) {
   std::unique_ptr<DatapathImpl> created(new DatapathImpl(std::move(parts)));
@@ -217,7 +219,7 @@ std::optional<seam::OriginalDestination> DatapathImpl::TakeOriginalDestination(
   key.remote = ToAbi(accepted.local.address);
   key.local_port = accepted.remote.port;
   key.remote_port = accepted.local.port;
-  const auto record = MapTake<weir_original>(map(Map::kOriginals), key);
+  const auto record = MapTake<weir_original>(originals_map_, key);
   // Of another workload: its listener was called directly, or the port was reused.
   if (!record || record->local_id != static_cast<std::uint32_t>(listener.owner)) {
     return std::nullopt;
@@ -244,7 +246,7 @@ std::optional<seam::OwnLeg> DatapathImpl::FindOwnLeg(model::LocalId source,
   key.remote = ToAbi(accepted.local.address);
   key.local_port = accepted.remote.port;
   key.remote_port = accepted.local.port;
-  const auto leg = MapGet<weir_leg>(map(Map::kLegs), key);
+  const auto leg = MapGet<weir_leg>(legs_map_, key);
   if (!leg || leg->kind < static_cast<std::uint32_t>(seam::LegKind::kTunnel) ||
       leg->kind > static_cast<std::uint32_t>(seam::LegKind::kWitness)) {
     return std::nullopt;

@@ -112,6 +112,8 @@ class DatapathImpl final : public Datapath {
   Kernel kernel_;
   WorkerTable table_;
   LegMaker legs_;
+  int originals_map_;  // for workers: map() looks for the name
+  int legs_map_;
   std::uint64_t home_cookie_ = 0;
   std::map<Hook, BpfLink> hooks_;
   std::map<std::uint64_t, std::unique_ptr<Namespace>> namespaces_;  // by cookie

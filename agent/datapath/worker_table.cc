@@ -10,7 +10,7 @@ namespace {
 // Below are the ports that services use most.
 constexpr std::uint16_t kLowestLegPort = 10240;
 constexpr std::uint16_t kHighestPort = 65535;
-constexpr unsigned kAttemptsInPreferred = 12;
+constexpr unsigned kAttemptsInPreferred = 4;
 
 unsigned SizeOf(const PortRange& range) {
   return range.low > range.high ? 0U : range.high - range.low + 1U;
@@ -49,10 +49,10 @@ std::uint16_t PickLegPort(const LegPorts& ports, std::uint32_t turn, unsigned at
   return static_cast<std::uint16_t>(range.low + turn % SizeOf(range));
 }
 
-std::mutex& WorkerTable::OwnMutex() const {
+WorkerTable::Shard& WorkerTable::OwnShard() const {
   static std::atomic<std::size_t> next_thread{0};
   thread_local const std::size_t shard = next_thread++ % kShards;
-  return shards_[shard].mutex;
+  return shards_[shard];
 }
 
 template <typename Change>
@@ -66,45 +66,100 @@ void WorkerTable::WithAllLocked(Change change) {
   }
 }
 
+void WorkerTable::DropReserves(Shard& shard, std::optional<std::uint32_t> id) {
+  std::erase_if(shard.reserves, [&](const auto& item) {
+    const bool dropped = !id || item.first.first == *id;
+    shard.reserved -= dropped ? item.second.sockets.size() : 0;
+    return dropped;
+  });
+}
+
 void WorkerTable::Set(model::LocalId id, const Entry& entry) {
-  WithAllLocked([&] { entries_[static_cast<std::uint32_t>(id)] = entry; });
+  const auto number = static_cast<std::uint32_t>(id);
+  WithAllLocked([&] {
+    std::ranges::for_each(shards_, [&](Shard& shard) { DropReserves(shard, number); });
+    entries_[number] = entry;
+  });
 }
 
 void WorkerTable::Remove(model::LocalId id) {
-  WithAllLocked([&] { entries_.erase(static_cast<std::uint32_t>(id)); });
+  const auto number = static_cast<std::uint32_t>(id);
+  WithAllLocked([&] {
+    std::ranges::for_each(shards_, [&](Shard& shard) { DropReserves(shard, number); });
+    entries_.erase(number);
+  });
 }
 
 std::optional<WorkerTable::Entry> WorkerTable::Find(model::LocalId id) const {
-  const std::lock_guard guard(OwnMutex());
+  const std::lock_guard guard(OwnShard().mutex);
   const auto found = entries_.find(static_cast<std::uint32_t>(id));
   return found == entries_.end() ? std::nullopt : std::optional(found->second);
 }
 
+std::size_t WorkerTable::reserved() const {
+  std::size_t count = 0;
+  for (auto& shard : shards_) {
+    const std::lock_guard guard(shard.mutex);
+    count += shard.reserved;
+  }
+  return count;
+}
+
+base::Result<void> WorkerTable::Refill(Shard& shard, Reserve& reserve, const Entry& entry,
+                                       int family) const {
+  std::optional<InNetns> inside;
+  if (entry.netns_fd >= 0) {
+    auto entered = InNetns::Enter(entry.netns_fd, home_fd_);
+    if (!entered) {
+      return std::unexpected(entered.error());
+    }
+    inside.emplace(std::move(*entered));
+  }
+  // Nothing is saved by it in the agent's own namespace.
+  const std::size_t wanted = inside ? reserve.batch : 1;
+  while (reserve.sockets.size() < wanted) {
+    base::UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) {
+      break;
+    }
+    reserve.sockets.push_back(std::move(fd));
+  }
+  if (reserve.sockets.empty()) {
+    return base::SystemError("create a socket in a workload's namespace");
+  }
+  shard.reserved += reserve.sockets.size();
+  reserve.batch = std::min(2 * reserve.batch, kMaxBatch);
+  return {};
+}
+
 base::Result<WorkerTable::MadeSocket> WorkerTable::MakeSocket(model::LocalId id, int family) const {
-  // Held while the descriptor is in use: Remove() is followed by its close.
-  const std::lock_guard guard(OwnMutex());
+  Shard& shard = OwnShard();
+  // Held while the namespace's descriptor is in use: Remove() is followed by its close.
+  const std::lock_guard guard(shard.mutex);
   const auto found = entries_.find(static_cast<std::uint32_t>(id));
   if (found == entries_.end()) {
     return base::MakeError(base::ErrorCode::kNotFound, "the workload is not enrolled any more");
   }
   const Entry& entry = found->second;
-  const auto open = [&] {
-    return base::UniqueFd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  };
-  MadeSocket made;
-  made.ports = entry.ports;
-  if (entry.netns_fd < 0) {
-    made.fd = open();
-  } else {
-    auto inside = InNetns::Enter(entry.netns_fd, home_fd_);
-    if (!inside) {
-      return std::unexpected(inside.error());
+  const std::pair key(found->first, family);
+  if (shard.reserves[key].sockets.empty()) {
+    if (shard.reserved + kMaxBatch > kMaxReserve) {
+      DropReserves(shard, std::nullopt);
     }
-    made.fd = open();
+    auto filled = Refill(shard, shard.reserves[key], entry, family);
+    if (!filled && shard.reserved > 0) {
+      // Perhaps for want of descriptors that others' reserves have.
+      DropReserves(shard, std::nullopt);
+      filled = Refill(shard, shard.reserves[key], entry, family);
+    }
+    if (!filled) {
+      return std::unexpected(filled.error());
+    }
   }
-  if (!made.fd.valid()) {
-    return base::SystemError("create a socket in a workload's namespace");
-  }
+  Reserve& reserve = shard.reserves[key];
+  MadeSocket made{.fd = std::move(reserve.sockets.back()), .ports = entry.ports};
+  reserve.sockets.pop_back();
+  --shard.reserved;
   return made;
 }
 

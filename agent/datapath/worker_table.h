@@ -2,10 +2,14 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "agent/base/error.h"
 #include "agent/base/unique_fd.h"
@@ -47,15 +51,33 @@ class WorkerTable {
     base::UniqueFd fd;
     LegPorts ports;
   };
-  // A TCP socket of the workload's namespace, non-blocking and close-on-exec.
+  // A TCP socket of the workload's namespace, non-blocking and close-on-exec. Entering a
+  // namespace costs more than a socket does, so a workload that asks again is given several
+  // in one go: those that wait are the calling thread's, kMaxReserve for all its workloads
+  // together, and are closed by Set() and Remove().
   [[nodiscard]] base::Result<MadeSocket> MakeSocket(model::LocalId id, int family) const;
+  // Sockets that wait now, of all threads.
+  [[nodiscard]] std::size_t reserved() const;
+
+  static constexpr std::size_t kMaxBatch = 16;
+  static constexpr std::size_t kMaxReserve = 256;
 
  private:
   static constexpr std::size_t kShards = 64;
+  struct Reserve {
+    std::vector<base::UniqueFd> sockets;
+    std::size_t batch = 1;  // how many are made when none is left; doubles each time
+  };
+  // What belongs to one thread.
   struct alignas(64) Shard {
     std::mutex mutex;
+    std::map<std::pair<std::uint32_t, int>, Reserve> reserves;  // by id and family
+    std::size_t reserved = 0;
   };
-  std::mutex& OwnMutex() const;
+  Shard& OwnShard() const;
+  // Makes as many as the reserve's batch; at least one, or the error. Locked.
+  base::Result<void> Refill(Shard& shard, Reserve& reserve, const Entry& entry, int family) const;
+  static void DropReserves(Shard& shard, std::optional<std::uint32_t> id);
   template <typename Change>
   void WithAllLocked(Change change);
 

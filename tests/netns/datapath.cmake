@@ -1,5 +1,5 @@
 weir_test(datapath_netns_test
   SOURCES intercept_netns_test.cc leftovers_netns_test.cc legs_netns_test.cc
-    preflight_netns_test.cc units_netns_test.cc
+    preflight_netns_test.cc units_netns_test.cc worker_table_netns_test.cc
   LIBRARIES weir_test_datapath
   ROOT TIMEOUT 300)
