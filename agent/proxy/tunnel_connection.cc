@@ -16,8 +16,8 @@ using observe::Reason;
 
 namespace {
 
-constexpr std::size_t kReadBytes = 64U << 10U;
-constexpr int kReadsInTurn = 4;  // then others have their turn
+constexpr std::size_t kReadBytes = 256U << 10U;
+constexpr int kReadsInTurn = 2;  // then others have their turn
 // Less room than this is none: no tiny frames.
 constexpr std::size_t kLeastRoomBytes = 4096;
 
