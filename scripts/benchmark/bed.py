@@ -52,6 +52,8 @@ class Pair:
 
     name = "direct"
     what = "no proxy"
+    most_connections = 10000  # that its processes have descriptors for
+    server_ports = "10000 60999"  # the server's net.ipv4.ip_local_port_range
 
     def __init__(self, number, prefix, run, cgroup):
         self.number = number
@@ -80,8 +82,9 @@ class Pair:
         for ns, ip in ((self.client_ns, self.client_ip), (self.server_ns, self.server_ip)):
             sh("ip", "-n", ns, "addr", "add", f"{ip}/24", "dev", "eth0")
             sh("ip", "-n", ns, "link", "set", "eth0", "up")
+            ports = self.server_ports if ns == self.server_ns else "10000 60999"
             sh("nsenter", f"--net=/run/netns/{ns}", "sysctl", "-qw",
-               "net.ipv4.ip_local_port_range=10000 60999", "net.ipv4.tcp_tw_reuse=1",
+               f"net.ipv4.ip_local_port_range={ports}", "net.ipv4.tcp_tw_reuse=1",
                "net.core.somaxconn=8192")
         self.start_application()
         self.start_proxies()

@@ -31,6 +31,7 @@ def make_certificates(directory):
 
 
 class ProxyPair(Pair):
+    most_connections = 4000  # two descriptors each, and a process may have 20,000 at most
     certificates = None
     envoy = None
 

@@ -8,11 +8,11 @@ import platform
 import signal
 import statistics
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "demo"))
 
-from bed import Pair, anonymous_kib, prepare, run_time_ns, sweep  # noqa: E402
+from bed import Pair, prepare, sweep  # noqa: E402
+from measure import measure  # noqa: E402
 from peers import EnvoyHttpPair, EnvoyTcpPair, HaproxyPair, NginxPair, ProxyPair, make_certificates  # noqa: E402
 from topology import cgroup2_root  # noqa: E402
 from weir_pair import WeirHttpPair, WeirTcpPair  # noqa: E402
@@ -28,31 +28,8 @@ BENCHMARKS = {
     "conn-rate-c16": ("connect", 16, None, "connection", TCP),
     "req-paced-2000": ("paced", 32, 2000, "request", TCP),
     "bulk-c1": ("bulk", 1, None, "GB", TCP),
-    "idle-2000": ("idle", 2000, None, "connection", TCP),
+    "idle-10000": ("idle", 10000, None, "s idle", TCP),
 }
-
-
-def measure(pair, generator, mode, connections, rate, seconds):
-    pids = pair.proxy_pids()
-    memory = anonymous_kib(pids)
-    load = pair.load(generator, mode, connections, seconds, rate)
-    if mode != "idle":
-        time.sleep(0.5)  # the generator's own warm-up
-    if mode == "idle":
-        time.sleep(seconds)
-        memory = (anonymous_kib(pids) - memory) / connections / 2
-    before = run_time_ns(pids)
-    out, _ = load.communicate(timeout=seconds + 60)
-    cpu = run_time_ns(pids) - before
-    result = json.loads(out)
-    work = result["bytes"] / 1e9 if mode == "bulk" else result["requests"]
-    row = {"rate": work / result["seconds"], "errors": result["errors"],
-           "p50_us": result["p50_us"], "p99_us": result["p99_us"]}
-    if mode == "idle":
-        row["memory_kib"] = memory
-    elif work:
-        row["cpu_us"] = cpu / 1e3 / work
-    return row
 
 
 def summarise(rows):
@@ -71,7 +48,7 @@ def ratio(ours, theirs):
 
 def report(name, unit, results):
     print(f"\n{name}")
-    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {'rate/s':>10} {'p50 us':>8} {'p99 us':>8}"
+    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {'conns' if "idle" in unit else 'rate/s':>10} {'p50 us':>8} {'p99 us':>8}"
           f" {'errors':>7} {'KiB/side':>9}  ratio weir/it")
     ours = next((rows for variant, rows in results.items() if variant.startswith("weir")), None)
     for variant, rows in results.items():

@@ -12,6 +12,7 @@ class WeirTcpPair(Pair):
     name = "weir-tcp"
     what = "weir, port declared tcp"
     hint = "tcp"
+    server_ports = "32768 60999"  # the kernel's default: the ports outside of it are the legs'
     agent = None
     cli = None
 

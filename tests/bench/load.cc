@@ -5,9 +5,10 @@
 //                                                     latency counts from the scheduled time
 //   weir_load TARGET connect CONNECTIONS SECONDS      one request per connection
 //   weir_load TARGET bulk CONNECTIONS SECONDS         GET /big again and again, counts bytes
-//   weir_load TARGET idle CONNECTIONS SECONDS         one request each, then held open
+//   weir_load TARGET idle CONNECTIONS SECONDS         one request each, held open, one more each
 //
-// TARGET is ADDRESS:PORT. Prints one JSON object; latencies in microseconds.
+// TARGET is ADDRESS:PORT. Prints one JSON object; latencies in microseconds. In idle mode a
+// line {"held": COUNT} before it says that all are answered and that SECONDS begin.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -73,6 +74,12 @@ class Bench {
 
  private:
   void Pace();
+  void OpenAll();
+  void AskAll();
+  void RunFor(double seconds);
+  // Until so many requests have been answered since the beginning, a minute at most.
+  void RunUntilAnswered(std::size_t requests);
+  void Hold();
   void Print(double seconds);
   weir::io::EventLoop& loop_;
   Options options_;
@@ -254,19 +261,49 @@ void Bench::Pace() {
   }
 }
 
-void Bench::Run() {
-  const auto until = [&](double seconds) {
-    const MonotonicTime end =
-        loop_.clock().Now() + Nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
-    while (loop_.clock().Now() < end) {
-      loop_.RunOnce(options_.mode == Mode::kPaced ? std::chrono::milliseconds(1)
-                                                  : std::chrono::milliseconds(20));
-      if (options_.mode == Mode::kPaced) {
-        Pace();
-      }
+void Bench::RunFor(double seconds) {
+  const MonotonicTime end =
+      loop_.clock().Now() + Nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
+  while (loop_.clock().Now() < end) {
+    loop_.RunOnce(options_.mode == Mode::kPaced ? std::chrono::milliseconds(1)
+                                                : std::chrono::milliseconds(20));
+    if (options_.mode == Mode::kPaced) {
+      Pace();
     }
-  };
-  next_due_ = loop_.clock().Now();
+  }
+}
+
+void Bench::RunUntilAnswered(std::size_t requests) {
+  const MonotonicTime end = loop_.clock().Now() + std::chrono::minutes(1);
+  while (totals_.requests < requests && loop_.clock().Now() < end) {
+    loop_.RunOnce(std::chrono::milliseconds(20));
+  }
+}
+
+void Bench::AskAll() {
+  for (std::size_t i = 0; i < connections_.size(); ++i) {
+    connections_[i]->Ask(loop_.clock().Now());
+    if (i % 64 == 63) {
+      loop_.RunOnce(std::chrono::milliseconds(1));
+    }
+  }
+}
+
+void Bench::Hold() {
+  measuring_ = true;
+  OpenAll();
+  RunUntilAnswered(options_.connections);
+  std::printf("{\"held\": %llu}\n", static_cast<unsigned long long>(totals_.requests));
+  std::fflush(stdout);
+  const MonotonicTime start = loop_.clock().Now();
+  RunFor(options_.seconds);
+  AskAll();
+  RunUntilAnswered(2 * options_.connections);
+  stopping_ = true;
+  Print(std::chrono::duration<double>(loop_.clock().Now() - start).count());
+}
+
+void Bench::OpenAll() {
   for (std::size_t i = 0; i < options_.connections; ++i) {
     connections_.push_back(std::make_unique<Connection>(*this));
     if (!connections_.back()->Open()) {
@@ -282,12 +319,20 @@ void Bench::Run() {
       loop_.RunOnce(std::chrono::milliseconds(1));
     }
   }
-  measuring_ = options_.mode == Mode::kIdle;
-  until(0.5);  // warm-up: connections, tunnels, caches
+}
+
+void Bench::Run() {
+  if (options_.mode == Mode::kIdle) {
+    Hold();
+    return;
+  }
+  next_due_ = loop_.clock().Now();
+  OpenAll();
+  RunFor(0.5);  // warm-up: connections, tunnels, caches
   measuring_ = true;
   totals_.bytes = 0;
   const MonotonicTime start = loop_.clock().Now();
-  until(options_.seconds);
+  RunFor(options_.seconds);
   stopping_ = true;
   Print(std::chrono::duration<double>(loop_.clock().Now() - start).count());
 }

@@ -1,3 +1,6 @@
 add_test(NAME crm_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/crm_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(crm_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
+add_test(NAME idle_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/idle_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
+set_tests_properties(idle_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)

@@ -1,0 +1,41 @@
+"""One measurement of one pair: the load generator's figures, and what the proxies used."""
+import json
+import time
+
+from bed import anonymous_kib, run_time_ns
+
+
+def measure(pair, generator, mode, connections, rate, seconds):
+    if mode == "idle":
+        return measure_idle(pair, generator, min(connections, pair.most_connections), seconds)
+    pids = pair.proxy_pids()
+    load = pair.load(generator, mode, connections, seconds, rate)
+    time.sleep(0.5)  # the generator's own warm-up
+    before = run_time_ns(pids)
+    out, _ = load.communicate(timeout=seconds + 60)
+    cpu = run_time_ns(pids) - before
+    result = json.loads(out)
+    work = result["bytes"] / 1e9 if mode == "bulk" else result["requests"]
+    row = {"rate": work / result["seconds"], "errors": result["errors"],
+           "p50_us": result["p50_us"], "p99_us": result["p99_us"]}
+    if work:
+        row["cpu_us"] = cpu / 1e3 / work
+    return row
+
+
+def measure_idle(pair, generator, connections, seconds):
+    """Each connection is answered once, held open, and answered once more; memory and CPU
+    are of the time between."""
+    pids = pair.proxy_pids()
+    memory = anonymous_kib(pids)
+    load = pair.load(generator, "idle", connections, seconds + 2)
+    held = json.loads(load.stdout.readline())["held"]
+    time.sleep(1)  # what the opening left to do
+    memory = (anonymous_kib(pids) - memory) / connections / 2
+    before, began = run_time_ns(pids), time.monotonic()
+    time.sleep(seconds)
+    cpu = (run_time_ns(pids) - before) / 1e3 / (time.monotonic() - began)
+    result = json.loads(load.communicate(timeout=seconds + 120)[0])
+    missing = 2 * connections - result["requests"]
+    return {"rate": held, "errors": result["errors"] + missing, "p50_us": result["p50_us"],
+            "p99_us": result["p99_us"], "memory_kib": memory, "cpu_us": cpu}
