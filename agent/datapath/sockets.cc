@@ -153,8 +153,9 @@ base::Result<void> LegMaker::MakeTransparent(int fd, int family) const {
   return set;
 }
 
-base::Result<void> LegMaker::BindLeg(int fd, const base::IpAddress& source, const LegPorts& ports) {
-  for (unsigned attempt = 0; attempt < kMaxLegAttempts; ++attempt) {
+base::Result<void> LegMaker::BindLeg(int fd, const base::IpAddress& source, const LegPorts& ports,
+                                     unsigned first_attempt) {
+  for (unsigned attempt = first_attempt; attempt < kMaxLegAttempts; ++attempt) {
     const std::uint32_t turn = next_turn_.fetch_add(1, std::memory_order_relaxed);
     const auto raw =
         base::ToSockaddr({.address = source, .port = PickLegPort(ports, turn, attempt)});
@@ -187,7 +188,7 @@ base::Result<base::UniqueFd> LegMaker::Connect(const seam::ConnectRequest& reque
     }
     if (transparent) {
       auto ready = MakeTransparent(fd, family);
-      ready = ready ? BindLeg(fd, *request.transparent_source, made->ports) : ready;
+      ready = ready ? BindLeg(fd, *request.transparent_source, made->ports, attempt) : ready;
       if (!ready) {
         return std::unexpected(ready.error());
       }

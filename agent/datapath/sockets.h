@@ -40,7 +40,9 @@ class LegMaker {
 
  private:
   base::Result<void> MakeTransparent(int fd, int family) const;
-  base::Result<void> BindLeg(int fd, const base::IpAddress& source, const LegPorts& ports);
+  // `first_attempt`: how many ports were found taken for this leg already.
+  base::Result<void> BindLeg(int fd, const base::IpAddress& source, const LegPorts& ports,
+                             unsigned first_attempt);
 
   const WorkerTable& table_;
   int sockets_map_;

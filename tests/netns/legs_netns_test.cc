@@ -1,10 +1,13 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "agent/io/socket.h"
 #include "tests/support/agent.h"
@@ -132,6 +135,22 @@ TEST_F(LegsTest, TakesAPortOutsideOfTheNamespacesRange) {
     const auto port = base::LocalEndpoint(leg->get())->port;
     EXPECT_TRUE(port < 32768 || port > 60999) << port;
   }
+}
+
+// Else a client could have no more connections to one port than the first range has ports.
+TEST_F(LegsTest, TakesPortsOfTheSecondRangeWhenTheFirstIsUsedUp) {
+  pod_.ns->Run([] { std::ofstream("/proc/sys/net/ipv4/ip_local_port_range") << "12000 63535"; });
+  (void)datapath_->Sweep();  // 2,000 ports are above the range, and 1,760 below
+  const Greeter app(*pod_.ns, "0.0.0.0", 0);
+  std::vector<base::UniqueFd> legs;
+  std::uint16_t lowest = 65535;
+  for (int i = 0; i < 2050; ++i) {
+    auto leg = Leg(seam::LegKind::kDelivery, At(pod_.v4, app.port()), other_.v4);
+    ASSERT_TRUE(leg) << i << ": " << leg.error().ToString();
+    lowest = std::min(lowest, base::LocalEndpoint(leg->get())->port);
+    legs.push_back(std::move(*leg));
+  }
+  EXPECT_LT(lowest, 12000);
 }
 
 TEST_F(LegsTest, KeepsAwayFromTheTuplesOfLiveConnections) {
