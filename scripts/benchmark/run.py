@@ -48,7 +48,8 @@ def ratio(ours, theirs):
 
 def report(name, unit, results):
     print(f"\n{name}")
-    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {'conns' if "idle" in unit else 'rate/s':>10} {'p50 us':>8} {'p99 us':>8}"
+    pace = "held" if "idle" in unit else "rate/s"
+    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {pace:>10} {'p50 us':>8} {'p99 us':>8}"
           f" {'errors':>7} {'KiB/side':>9}  ratio weir/it")
     ours = next((rows for variant, rows in results.items() if variant.startswith("weir")), None)
     for variant, rows in results.items():
