@@ -70,7 +70,10 @@ base::Result<asio::ip::tcp::acceptor> ListenTcp(asio::io_context& io,
     acceptor.listen(asio::socket_base::max_listen_connections, error);
   }
   if (error) {
-    return base::SystemError("serve metrics on " + endpoint.ToString(), error.value());
+    auto failed = base::SystemError("serve metrics on " + endpoint.ToString(), error.value());
+    return std::unexpected(std::move(failed.error())
+                               .WithRemedy("stop what listens there, or give metrics.address "
+                                           "another address or port"));
   }
   return acceptor;
 }
@@ -79,9 +82,8 @@ base::Result<asio::ip::tcp::acceptor> ListenTcp(asio::io_context& io,
 
 class AdminServer::Impl {
  public:
-  Impl(AdminOptions options, Providers providers, const FlowStore& store, UnixListener listener)
+  Impl(AdminOptions options, const FlowStore& store, UnixListener listener)
       : options_(std::move(options)),
-        providers_(std::move(providers)),
         store_(store),
         listener_(std::move(listener)),
         router_(options_, providers_, store, counters_, base::SystemClock()),
@@ -106,7 +108,8 @@ class AdminServer::Impl {
     return {};
   }
 
-  void Run() {
+  void Run(Providers providers) {
+    providers_ = std::move(providers);
     // The daemon's signals belong to its main thread.
     sigset_t all{};
     sigset_t before{};
@@ -339,7 +342,7 @@ class AdminServer::Impl {
   }
 
   const AdminOptions options_;
-  const Providers providers_;
+  Providers providers_;  // set before the thread begins
   const FlowStore& store_;
   UnixListener listener_;
   AdminCounters counters_;
@@ -361,20 +364,31 @@ AdminServer::~AdminServer() {
   impl_->Stop();
 }
 
-base::Result<std::unique_ptr<AdminServer>> AdminServer::Start(AdminOptions options,
-                                                              Providers providers,
-                                                              const FlowStore& store) {
+base::Result<std::unique_ptr<AdminServer>> AdminServer::Bind(AdminOptions options,
+                                                             const FlowStore& store) {
   auto listener = UnixListener::Bind(options.socket_path, options.group, options.mode);
   if (!listener) {
     return std::unexpected(listener.error());
   }
-  auto impl =
-      std::make_unique<Impl>(std::move(options), std::move(providers), store, std::move(*listener));
+  auto impl = std::make_unique<Impl>(std::move(options), store, std::move(*listener));
   if (auto opened = impl->Open(); !opened) {
     return std::unexpected(opened.error());
   }
-  impl->Run();
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
+}
+
+void AdminServer::Serve(Providers providers) {
+  impl_->Run(std::move(providers));
+}
+
+base::Result<std::unique_ptr<AdminServer>> AdminServer::Start(AdminOptions options,
+                                                              Providers providers,
+                                                              const FlowStore& store) {
+  auto server = Bind(std::move(options), store);
+  if (server) {
+    (*server)->Serve(std::move(providers));
+  }
+  return server;
 }
 
 std::optional<base::Endpoint> AdminServer::metrics_address() const {

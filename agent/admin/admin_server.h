@@ -67,9 +67,14 @@ struct AdminOptions {
 // priority than the workers. docs/admin-api.md lists the paths.
 class AdminServer {
  public:
-  // Binds and starts. kAlreadyExists when an agent is running on the socket already or
-  // something that is not a socket has its path; a dead agent's socket is replaced.
-  // `store` must outlive the server.
+  // Binds the socket and the port; who connects waits for Serve. kAlreadyExists when an
+  // agent is running on the socket already or something that is not a socket has its path;
+  // a dead agent's socket is replaced. `store` must outlive the server.
+  static base::Result<std::unique_ptr<AdminServer>> Bind(AdminOptions options,
+                                                         const FlowStore& store);
+  // Begins to answer, on a thread of its own. Once.
+  void Serve(Providers providers);
+  // Both.
   static base::Result<std::unique_ptr<AdminServer>> Start(AdminOptions options, Providers providers,
                                                           const FlowStore& store);
   AdminServer(const AdminServer&) = delete;

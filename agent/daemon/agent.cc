@@ -99,6 +99,9 @@ void Agent::OnPublished(const config::BuildResult& result) {
 }
 
 void Agent::OnRejected(const config::Rejection& rejection) {
+  if (enroller_ == nullptr) {
+    return;  // the start ends and says why
+  }
   Warn(fmt::format("config=refused errors={} first=\"{}\"; revision {} stays in force",
                    rejection.errors.size(),
                    rejection.errors.empty() ? "" : rejection.errors.front().ToString(),

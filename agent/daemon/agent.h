@@ -54,7 +54,7 @@ class Agent final : private io::EventHandler {
   std::expected<void, StartFailure> StartTelemetry();
   std::expected<void, StartFailure> StartConfiguration();
   std::expected<void, StartFailure> StartDataPath();
-  std::expected<void, StartFailure> StartAdmin();
+  std::expected<void, StartFailure> BindAdmin();
   std::expected<void, StartFailure> WatchSignals();
   admin::Providers MakeProviders();
   std::vector<observe::MetricFamily> AllMetrics() const;

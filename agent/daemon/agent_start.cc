@@ -64,6 +64,9 @@ Agent::Agent(config::AgentConfig agent, std::string config_path,
 
 std::expected<std::unique_ptr<Agent>, StartFailure> Agent::Start(config::AgentConfig agent,
                                                                  std::string config_path) {
+  if (auto machine = datapath::CheckMachine(); !machine) {
+    return Fail(ExitStatusOf(machine.error().code()), std::move(machine).error());
+  }
   auto loop = io::EventLoop::Create(base::SystemClock());
   if (!loop) {
     return Fail(kExitOther, std::move(loop).error());
@@ -74,14 +77,16 @@ std::expected<std::unique_ptr<Agent>, StartFailure> Agent::Start(config::AgentCo
   std::unique_ptr<Agent> self(
       new Agent(std::move(agent), std::move(config_path), std::move(*loop)));
   using Step = std::expected<void, StartFailure> (Agent::*)();
+  // The data path last: what fails before it leaves the node as it was.
   for (const Step step : {&Agent::WatchSignals, &Agent::StartTelemetry, &Agent::StartConfiguration,
-                          &Agent::StartDataPath, &Agent::StartAdmin}) {
+                          &Agent::BindAdmin, &Agent::StartDataPath}) {
     if (auto done = (self.get()->*step)(); !done) {
       return std::unexpected(std::move(done).error());
     }
   }
   self->facts_.state = "ready";
   self->Tick();
+  self->admin_->Serve(self->MakeProviders());
   NotifySystemd("READY=1");
   spdlog::info("agent={} node={} trust_domain={} workers={} workloads={} ready", WEIR_VERSION,
                self->agent_.node_name, self->agent_.trust_domain, self->worker_count_,
@@ -210,21 +215,22 @@ std::expected<void, StartFailure> Agent::StartDataPath() {
   return {};
 }
 
-std::expected<void, StartFailure> Agent::StartAdmin() {
+std::expected<void, StartFailure> Agent::BindAdmin() {
   const std::string directory =
       std::filesystem::path(agent_.admin.socket_path).parent_path().string();
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
     return Fail(kExitAdminSocket, base::Error(base::ErrorCode::kPermission,
-                                              "create " + directory + ": " + error.message()));
+                                              "create " + directory + ": " + error.message())
+                                      .WithRemedy("give admin.socket another directory"));
   }
-  auto admin = admin::AdminServer::Start({.socket_path = agent_.admin.socket_path,
-                                          .group = agent_.admin.group,
-                                          .mode = agent_.admin.mode,
-                                          .node_name = agent_.node_name,
-                                          .metrics_endpoint = agent_.metrics_address},
-                                         MakeProviders(), flows_);
+  auto admin = admin::AdminServer::Bind({.socket_path = agent_.admin.socket_path,
+                                         .group = agent_.admin.group,
+                                         .mode = agent_.admin.mode,
+                                         .node_name = agent_.node_name,
+                                         .metrics_endpoint = agent_.metrics_address},
+                                        flows_);
   if (!admin) {
     return Fail(kExitAdminSocket, std::move(admin).error());
   }

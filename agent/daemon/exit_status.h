@@ -27,6 +27,7 @@ constexpr int ExitStatusOf(base::ErrorCode code) {
     case base::ErrorCode::kAlreadyExists:
       return kExitRunning;
     case base::ErrorCode::kInvalidArgument:
+      return kExitConfiguration;
     case base::ErrorCode::kUnavailable:
     case base::ErrorCode::kProtocol:
     case base::ErrorCode::kTimeout:

@@ -103,8 +103,10 @@ base::Result<CgroupId> IdentifyCgroup(const std::string& path) {
     return base::SystemError("find the cgroup " + path);
   }
   if (file_system.f_type != CGROUP2_SUPER_MAGIC || !S_ISDIR(status.st_mode)) {
-    return base::MakeError(base::ErrorCode::kInvalidArgument,
-                           path + " is not a directory of a cgroup2 tree");
+    return std::unexpected(base::Error(base::ErrorCode::kInvalidArgument,
+                                       path + " is not a directory of a cgroup2 tree")
+                               .WithRemedy("correct it in agent.yaml (cgroupRoot, or a workload's "
+                                           "match); findmnt -t cgroup2 shows the trees"));
   }
   // The inode number of a cgroup2 directory is the cgroup's id (kernfs, 64-bit).
   return CgroupId{.id = status.st_ino, .level = LevelOf(path)};

@@ -174,6 +174,10 @@ class Datapath : public seam::SocketFactory, public seam::Redirections {
 // runs on it. Needs no running agent.
 base::Result<void> UninstallNode(const Options& options);
 
+// What a start needs of the machine before anything else: privileges (kPermission), a
+// kernel and its type information (kUnsupported). Cheap; changes nothing.
+base::Result<void> CheckMachine();
+
 // The checks WK101 to WK109 on this machine, without an agent and without changing
 // anything. `workload_count` is for the limits (WK109).
 std::vector<CheckResult> Preflight(const Options& options, unsigned workload_count);

@@ -1,5 +1,6 @@
 #include "agent/datapath/pin_directory.h"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/file.h>
@@ -19,19 +20,30 @@ namespace {
 constexpr std::string_view kLookupPrefix = "lookup_";
 }  // namespace
 
-base::Result<PinDirectory> PinDirectory::Lock(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  struct statfs file_system{};
-  if (error || ::statfs(path.c_str(), &file_system) != 0) {
-    return base::SystemError("create " + path, error ? error.value() : errno);
+base::Result<std::string> FindBpfFileSystem(const std::string& path) {
+  std::filesystem::path existing = path;
+  std::error_code ignored;
+  while (existing.has_relative_path() && !std::filesystem::exists(existing, ignored)) {
+    existing = existing.parent_path();
   }
-  if (file_system.f_type != BPF_FS_MAGIC) {
-    (void)::rmdir(path.c_str());
+  struct statfs file_system{};
+  if (::statfs(existing.c_str(), &file_system) != 0 || file_system.f_type != BPF_FS_MAGIC) {
     const std::string mount_point = std::filesystem::path(path).parent_path().string();
     return std::unexpected(
-        base::Error(base::ErrorCode::kInvalidArgument, path + " is not in a BPF file system")
+        base::Error(base::ErrorCode::kNotFound, "no BPF file system at " + mount_point)
             .WithRemedy("mount -t bpf bpf " + mount_point));
+  }
+  return existing.string();
+}
+
+base::Result<PinDirectory> PinDirectory::Lock(const std::string& path) {
+  if (auto found = FindBpfFileSystem(path); !found) {
+    return std::unexpected(found.error());
+  }
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) {
+    return base::SystemError("create " + path, error.value());
   }
   // Nobody else may look at or replace the pins.
   (void)::chmod(path.c_str(), 0700);
@@ -83,6 +95,12 @@ base::Result<void> PinDirectory::Clear() const {
     files.push_back(entry.path());
   }
   for (const auto& file : files) {
+    // The kernel frees a link that loses its pin a moment later; detached it is without
+    // effect at once. Maps, and links of kinds without detachment, answer with an error.
+    const base::UniqueFd object(::bpf_obj_get(file.c_str()));
+    if (object.valid()) {
+      (void)::bpf_link_detach(object.get());
+    }
     if (::unlink(file.c_str()) != 0) {
       return base::SystemError("remove the pin " + file.string());
     }

@@ -9,6 +9,10 @@
 
 namespace weir::datapath {
 
+// The BPF file system's directory that `path` is, or would be made, in: the nearest one
+// that exists. kNotFound with a remedy where that is of another file system.
+base::Result<std::string> FindBpfFileSystem(const std::string& path);
+
 // PinDirectory is one instance's directory in a BPF file system, locked against another
 // agent as long as it lives. An empty one is removed with it.
 class PinDirectory {

@@ -1,22 +1,20 @@
 #include <bpf/libbpf.h>
 #include <linux/capability.h>
-#include <linux/magic.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <utility>
 
 #include "agent/base/file.h"
 #include "agent/datapath/cgroup.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/pin_directory.h"
 #include "agent/datapath/programs.h"
 
 namespace weir::datapath {
@@ -113,24 +111,16 @@ CheckResult CheckCgroup(const Options& options) {
 
 CheckResult CheckBpffs(const Options& options) {
   auto result = Check("WK105", "system");
-  std::filesystem::path existing = options.bpffs_dir;
-  std::error_code ignored;
-  while (existing.has_relative_path() && !std::filesystem::exists(existing, ignored)) {
-    existing = existing.parent_path();
+  const auto existing = FindBpfFileSystem(options.bpffs_dir);
+  if (!existing) {
+    return Bad(std::move(result), CheckOutcome::kFail, existing.error().message(),
+               existing.error().remedy());
   }
-  struct statfs file_system{};
-  const bool found =
-      ::statfs(existing.c_str(), &file_system) == 0 && file_system.f_type == BPF_FS_MAGIC;
-  const std::string mount_point = std::filesystem::path(options.bpffs_dir).parent_path().string();
-  if (!found) {
-    return Bad(std::move(result), CheckOutcome::kFail, "no BPF file system at " + mount_point,
-               "mount -t bpf bpf " + mount_point);
-  }
-  if (::access(existing.c_str(), W_OK) != 0) {
-    return Bad(std::move(result), CheckOutcome::kFail, existing.string() + " is not writable",
+  if (::access(existing->c_str(), W_OK) != 0) {
+    return Bad(std::move(result), CheckOutcome::kFail, *existing + " is not writable",
                "run as root, or mount it read-write");
   }
-  return Ok(std::move(result), "BPF file system at " + existing.string());
+  return Ok(std::move(result), "BPF file system at " + *existing);
 }
 
 CheckResult CheckCapabilities() {
@@ -213,6 +203,20 @@ CheckResult CheckLimits(const Options& options, unsigned workload_count) {
 }
 
 }  // namespace
+
+base::Result<void> CheckMachine() {
+  const auto check = [](CheckResult result, base::ErrorCode code) -> base::Result<void> {
+    if (result.outcome != CheckOutcome::kFail) {
+      return {};
+    }
+    return std::unexpected(
+        base::Error(code, std::move(result.fact)).WithRemedy(std::move(result.remedy)));
+  };
+  auto checked = check(CheckCapabilities(), base::ErrorCode::kPermission);
+  checked = checked ? check(CheckKernel(), base::ErrorCode::kUnsupported) : checked;
+  checked = checked ? check(CheckBtf(), base::ErrorCode::kUnsupported) : checked;
+  return checked ? check(CheckLockdown(), base::ErrorCode::kUnsupported) : checked;
+}
 
 std::vector<CheckResult> Preflight(const Options& options, unsigned workload_count) {
   return {CheckKernel(),        CheckBtf(),          CheckPrograms(),

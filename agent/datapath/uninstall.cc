@@ -42,7 +42,7 @@ base::Result<void> UninstallNode(const Options& options) {
   auto pins = PinDirectory::Lock(options.bpffs_dir);
   if (!pins) {
     // Without a BPF file system nothing can be pinned.
-    return pins.error().code() == base::ErrorCode::kInvalidArgument
+    return pins.error().code() == base::ErrorCode::kNotFound
                ? CleanNamespaces(options, home->get(), {})
                : std::unexpected(pins.error());
   }

@@ -114,9 +114,12 @@ void StreamSession::UseUpstream(std::unique_ptr<Leg> leg) {
 
 void StreamSession::ConnectDelivery(model::LocalId destination, const base::Endpoint& endpoint,
                                     const base::IpAddress& source) {
+  // An answer to a link-local address would leave by the interface instead of coming back
+  // to the leg: such a client the application sees under the pod's own address.
+  const bool keeps_source = !source.is_link_local();
   delivery_ = {.from = destination,
                .destination = endpoint,
-               .transparent_source = source,
+               .transparent_source = keeps_source ? std::optional(source) : std::nullopt,
                .kind = seam::LegKind::kDelivery,
                .worker = context_.options.index};
   delivery_tries_ = 1;

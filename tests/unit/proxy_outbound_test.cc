@@ -1,9 +1,11 @@
 // What an application's connection meets on its way out, and the worker's own limits.
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <poll.h>
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -247,6 +249,30 @@ TEST_F(OutboundTest, AnswersHeadersThatTrickleAfterTheTimeout) {
   ASSERT_TRUE(answer.has_value());
   EXPECT_TRUE(answer->starts_with("HTTP/1.1 408 ")) << *answer;
   EXPECT_TRUE(bed_.SeesReason(0, Reason::kHeaderTimeout));
+}
+
+// F35: nothing that weir closes for being idle takes an application's connection with it.
+// 120 times the tunnel's idle timeout are 2 h by default.
+TEST_F(OutboundTest, KeepsIdleConnectionsPastTheTimeoutsOfTheirTunnel) {
+  bed_.limits().tunnel_idle_timeout = milliseconds(50);
+  bed_.limits().detect_timeout = milliseconds(50);
+  bed_.limits().connect_timeout = milliseconds(1000);
+  bed_.Publish();
+  Pair far = Connected(far_);
+  Pair near = Connected(near_);
+  for (Pair* pair : {&far, &near}) {
+    ASSERT_TRUE(SendText(pair->client.get(), "*x"));
+    ASSERT_EQ(ReceiveText(pair->server.get(), 2), "*x");
+  }
+  const bool full = std::getenv("WEIR_TEST_FULL") != nullptr;
+  pollfd quiet{.fd = far.client.get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&quiet, 1, 50 * (full ? 120 : 25)), 0) << "it was ended";
+  for (Pair* pair : {&far, &near}) {
+    ASSERT_TRUE(SendText(pair->client.get(), "y"));
+    EXPECT_EQ(ReceiveText(pair->server.get(), 1), "y");
+    ASSERT_TRUE(SendText(pair->server.get(), "z"));
+    EXPECT_EQ(ReceiveText(pair->client.get(), 1), "z");
+  }
 }
 
 TEST_F(OutboundTest, ClosesEverythingOfARemovedWorkloadAtOnce) {
