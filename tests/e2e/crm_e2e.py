@@ -24,12 +24,25 @@ RUN = pathlib.Path("/run/weir-e2e")
 BIN = None
 
 
+def bpf_objects_of(mesh):
+    """The BPF programs and links of the running agents, by number: others may run beside them."""
+    objects = set()
+    for node in mesh.nodes.values():
+        for pid in (node.cgroup / "agent" / "cgroup.procs").read_text().split():
+            for entry in pathlib.Path(f"/proc/{pid}/fdinfo").iterdir():
+                try:
+                    fields = dict(line.split(":", 1) for line in entry.read_text().splitlines() if ":" in line)
+                except OSError:
+                    continue  # closed meanwhile
+                objects |= {(kind, int(fields[key])) for kind, key in (("prog", "prog_id"), ("link", "link_id"))
+                            if key in fields}
+    return objects
+
+
 def bpf_objects():
-    """The machine's BPF programs, links and pins; what weir adds must go again."""
-    programs = {(p["type"], p.get("name", "")) for p in json.loads(sh("bpftool", "-j", "prog") or "[]")}
-    links = len(json.loads(sh("bpftool", "-j", "link") or "[]"))
-    pins = sh("find", RUN / "bpf", "-mindepth", "1", "!", "-name", "*.debug")
-    return programs, links, pins
+    """The machine's BPF programs and links."""
+    return {(kind, one["id"]) for kind in ("prog", "link")
+            for one in json.loads(sh("bpftool", "-j", kind) or "[]")}
 
 
 def pod_state(mesh, pod):
@@ -45,7 +58,6 @@ class CrmTest(unittest.TestCase):
         cls.mesh = CrmMesh(PREFIX, RUN, BIN / "weir-agent", BIN / "weir")
         cls.addClassCleanup(cls.mesh.topology.down)
         cls.mesh.topology.up()
-        cls.bpf_before = bpf_objects()
         cls.mesh.write_configuration()
         cls.mesh.start_application()
         cls.pods_before = {name: pod_state(cls.mesh, pod) for name, pod in cls.mesh.pods.items()}
@@ -230,13 +242,15 @@ class CrmTest(unittest.TestCase):
                    lambda: self.mesh.request("/customers/1")[0] == 200, seconds=30)
 
     def test_zz_2_uninstalling_leaves_nothing(self):
+        objects = bpf_objects_of(self.mesh)
+        self.assertLessEqual({"prog", "link"}, {kind for kind, _ in objects})
         for name, node in self.mesh.nodes.items():
             self.mesh.topology.stop(f"agent-{name}")
             sh(BIN / "weir-agent", "uninstall-node", "--config", node.run / "agent.yaml")
         # The kernel frees programs and links a moment after their last owner has gone.
-        wait_until("BPF programs and links as before", "bpftool prog; bpftool link", lambda: (
-            bpf_objects()[0] <= self.bpf_before[0] and bpf_objects()[1] <= self.bpf_before[1]))
-        self.assertEqual(bpf_objects()[2], "")
+        wait_until("BPF programs and links gone", "bpftool prog; bpftool link",
+                   lambda: not objects & bpf_objects())
+        self.assertEqual(sh("find", RUN / "bpf", "-mindepth", "1", "!", "-name", "*.debug"), "")
         for name, pod in self.mesh.pods.items():
             self.assertEqual(pod_state(self.mesh, pod), self.pods_before[name], name)
         # Without weir the application talks in the clear, as before.
