@@ -1,235 +1,25 @@
-// Tunnels over real TLS and TCP sockets on loopback, between two loops in one thread.
-#include <arpa/inet.h>
+// One tunnel: TLS, streams, back-pressure, silence and the end.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
-#include <deque>
-#include <map>
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "agent/base/clock.h"
-#include "agent/io/event_loop.h"
-#include "agent/io/socket.h"
-#include "agent/proxy/tunnel.h"
-#include "agent/proxy/tunnel_pool.h"
-#include "tests/support/test_pki.h"
-#include "tests/support/tunnel_rig.h"
+#include "tests/support/tunnel_bed.h"
 
 namespace weir::proxy {
 namespace {
 
 using observe::Reason;
 using test::AsBytes;
+using test::kAlice;
+using test::kCarol;
 using test::Pattern;
-
-// What a session does with its stream: records, and keeps what was not written yet.
-class Session final : public TunnelStreamHandler {
- public:
-  void OnAccepted() noexcept override { ++accepted; }
-  void OnRefused(Reason reason, std::uint16_t answer, std::string_view) noexcept override {
-    ++refusals;
-    refused = reason;
-    status = answer;
-  }
-  void OnData(io::Bytes bytes) noexcept override {
-    received.append(bytes.begin(), bytes.end());
-    if (return_credit) {
-      stream->ReturnCredit(bytes.size());
-    }
-  }
-  void OnEnd() noexcept override { ++ends; }
-  void OnReset(Reason reason) noexcept override {
-    ++resets;
-    reset = reason;
-  }
-  void OnWritable() noexcept override {
-    ++writables;
-    Pump();
-  }
-  void Send(std::string bytes) {
-    to_send += bytes;
-    Pump();
-  }
-  void Pump() {
-    if (stream == nullptr) {
-      return;
-    }
-    const std::size_t count = stream->Write(AsBytes(to_send).subspan(sent));
-    sent += count;
-    if (sent == to_send.size() && end_when_sent) {
-      end_when_sent = false;
-      stream->EndWrite();
-    }
-  }
-
-  std::unique_ptr<TunnelStream> stream;
-  std::string received;
-  std::string to_send;
-  std::size_t sent = 0;
-  bool end_when_sent = false;
-  bool return_credit = true;
-  int accepted = 0;
-  int refusals = 0;
-  int ends = 0;
-  int resets = 0;
-  int writables = 0;
-  Reason refused = Reason::kNone;
-  Reason reset = Reason::kNone;
-  std::uint16_t status = 0;
-};
-
-// A node's agent as far as tunnels go: a loop, a listener, and whoever accepted.
-class Node final : public TunnelOwner {
- public:
-  explicit Node(const base::Clock& clock, std::shared_ptr<const tls::WorkloadTls> svid)
-      : loop(io::EventLoop::Create(clock).value()),
-        context{.loop = *loop, .budget = budget, .counters = counters, .limits = {}},
-        workload(std::move(svid)) {
-    listener = io::ListenTcp({.address = base::IpAddress::V4(htonl(INADDR_LOOPBACK))}, 128).value();
-    address = base::LocalEndpoint(listener.get()).value();
-  }
-  Reason OnTunnelUp(TunnelConnection& connection) noexcept override {
-    peers.push_back(connection.peer().spiffe_id);
-    return admit;
-  }
-  void OnTunnelStream(TunnelConnection&, std::unique_ptr<TunnelStream> stream,
-                      const http::TunnelRequest& request) noexcept override {
-    authorities.emplace_back(request.authority);
-    if (refuse_with != 0) {
-      stream->Refuse(refuse_with);
-      return;
-    }
-    Session& session = *sessions.emplace_back(std::make_unique<Session>());
-    session.stream = std::move(stream);
-    session.stream->set_handler(session);
-    if (accept_streams) {
-      session.stream->Accept();
-    }
-  }
-  void OnTunnelClosed(TunnelConnection&, Reason reason, std::string_view) noexcept override {
-    closed.push_back(reason);
-  }
-  // Accepts what waits, and runs one turn.
-  void Turn() {
-    for (;;) {
-      base::UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-      if (!fd.valid()) {
-        break;
-      }
-      tunnels.push_back(TunnelConnection::Accept(context, std::move(fd), workload, {}, *this));
-    }
-    loop->RunOnce(std::chrono::milliseconds(0));
-  }
-
-  std::unique_ptr<io::EventLoop> loop;
-  http::WindowBudget budget{std::uint64_t{256} << 20U};
-  TunnelCounters counters;
-  TunnelContext context;
-  std::shared_ptr<const tls::WorkloadTls> workload;
-  base::UniqueFd listener;
-  base::Endpoint address;
-  std::vector<std::unique_ptr<TunnelConnection>> tunnels;
-  std::vector<std::unique_ptr<Session>> sessions;
-  std::vector<std::string> peers;
-  std::vector<std::string> authorities;
-  std::vector<Reason> closed;
-  Reason admit = Reason::kNone;
-  std::uint16_t refuse_with = 0;
-  bool accept_streams = true;
-};
-
-class Sockets final : public seam::SocketFactory {
- public:
-  base::Result<base::UniqueFd> Connect(const seam::ConnectRequest& request) override {
-    requests.push_back(request);
-    if (fail_with) {
-      return std::unexpected(*fail_with);
-    }
-    return io::ConnectTcp(to.value_or(request.destination));
-  }
-  std::vector<seam::ConnectRequest> requests;
-  std::optional<base::Endpoint> to;
-  std::optional<base::Error> fail_with;
-};
-
-class Mesh final : public TunnelEnvironment {
- public:
-  std::shared_ptr<const tls::WorkloadTls> TlsOf(model::LocalId source) noexcept override {
-    const auto found = svids.find(source);
-    return found == svids.end() ? nullptr : found->second;
-  }
-  Reason CheckPeer(const TunnelKey&, const tls::PeerInfo& peer) noexcept override {
-    return peer.spiffe_id == expected ? Reason::kNone : Reason::kPeerIdentityMismatch;
-  }
-  std::map<model::LocalId, std::shared_ptr<const tls::WorkloadTls>> svids;
-  std::string expected = "spiffe://one.test/ns/b/sa/bob";
-};
-
-constexpr auto kAlice = model::LocalId{1};
-constexpr auto kCarol = model::LocalId{2};
-
-class TunnelConnectionTest : public testing::Test {
- protected:
-  TunnelConnectionTest()
-      : pki_("one.test", clock_),
-        server_(clock_, pki_.Workload("/ns/b/sa/bob", "node-b")),
-        client_loop_(io::EventLoop::Create(clock_).value()),
-        context_{.loop = *client_loop_, .budget = budget_, .counters = counters_, .limits = {}},
-        pool_(std::make_unique<TunnelPool>(context_, sockets_, mesh_, 3)) {
-    mesh_.svids[kAlice] = pki_.Workload("/ns/a/sa/alice", "node-a");
-    mesh_.svids[kCarol] = pki_.Workload("/ns/a/sa/carol", "node-a");
-    key_ = {.source = kAlice, .destination = server_.address};
-  }
-  ~TunnelConnectionTest() override {
-    sessions_.clear();
-    server_.sessions.clear();
-  }
-  Session& Open(const TunnelKey& key) {
-    Session& session = *sessions_.emplace_back(std::make_unique<Session>());
-    session.stream = pool_->Open(
-        key, {.authority = server_.address.ToString(), .headers = {{"x-test", "1"}}}, session);
-    return session;
-  }
-  Session& Open() { return Open(key_); }
-  void Turn() {
-    client_loop_->RunOnce(std::chrono::milliseconds(0));
-    server_.Turn();
-    clock_.Advance(std::chrono::microseconds(50));
-  }
-  // Turns until `done`, at most some seconds of the machine's time.
-  template <typename Done>
-  bool Until(Done done) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (!done()) {
-      if (std::chrono::steady_clock::now() > deadline) {
-        return false;
-      }
-      Turn();
-    }
-    return true;
-  }
-  // Turns until nothing can still be under way on loopback.
-  void Settle() {
-    for (int i = 0; i < 50; ++i) {
-      Turn();
-    }
-  }
-
-  base::ManualClock clock_;
-  test::TestPki pki_;
-  Node server_;
-  std::unique_ptr<io::EventLoop> client_loop_;
-  http::WindowBudget budget_{std::uint64_t{256} << 20U};
-  TunnelCounters counters_;
-  TunnelContext context_;
-  Sockets sockets_;
-  Mesh mesh_;
-  TunnelKey key_;
-  std::unique_ptr<TunnelPool> pool_;
-  std::vector<std::unique_ptr<Session>> sessions_;
-};
+using Session = test::TunnelSession;
+using TunnelConnectionTest = test::TunnelBed;
 
 TEST_F(TunnelConnectionTest, CarriesAStreamWithEarlyData) {
   server_.accept_streams = false;
@@ -254,16 +44,6 @@ TEST_F(TunnelConnectionTest, CarriesAStreamWithEarlyData) {
   EXPECT_EQ(sockets_.requests[0].from, kAlice);
   EXPECT_EQ(sockets_.requests[0].kind, seam::LegKind::kTunnel);
   EXPECT_EQ(sockets_.requests[0].worker, 3U);
-}
-
-TEST_F(TunnelConnectionTest, UsesPort15008AndH2WhereAskedTo) {
-  sockets_.to = server_.address;
-  key_.destination.port = 8080;
-  key_.port = model::TunnelPort::kHbone15008;
-  Session& session = Open();
-  ASSERT_TRUE(Until([&] { return session.accepted == 1; }));
-  EXPECT_EQ(sockets_.requests[0].destination.port, 15008);
-  EXPECT_EQ(session.stream->connection()->alpn(), "h2");
 }
 
 TEST_F(TunnelConnectionTest, MovesMuchBothWaysAndHalfCloses) {
@@ -348,79 +128,6 @@ TEST_F(TunnelConnectionTest, AFullSocketStopsWritersAndLosesNothing) {
   for (std::size_t i = 0; i < 8; ++i) {
     EXPECT_TRUE(server_.sessions[i]->received == Pattern(4U << 20U, static_cast<std::uint32_t>(i)));
   }
-}
-
-TEST_F(TunnelConnectionTest, ReusesATunnelButNeverForAnotherIdentityOrDestination) {
-  for (int i = 0; i < 10; ++i) {
-    Open();
-  }
-  ASSERT_TRUE(Until([&] { return sessions_.back()->accepted == 1; }));
-  Open();
-  EXPECT_EQ(pool_->size(), 1U);
-  TunnelKey other = key_;
-  other.source = kCarol;
-  Session& carol = Open(other);
-  ASSERT_TRUE(Until([&] { return carol.accepted == 1; }));
-  EXPECT_EQ(pool_->size(), 2U);
-  EXPECT_EQ(server_.peers[1], "spiffe://one.test/ns/a/sa/carol");
-  TunnelKey elsewhere = key_;
-  elsewhere.destination.address = base::IpAddress::V4(htonl(0x7f000002U));
-  sockets_.to = server_.address;
-  Session& third = Open(elsewhere);
-  ASSERT_TRUE(Until([&] { return third.accepted == 1; }));
-  EXPECT_EQ(pool_->size(), 3U);
-}
-
-TEST_F(TunnelConnectionTest, ARenewedSvidGetsATunnelOfItsOwnAndOldStreamsGoOn) {
-  Session& old = Open();
-  ASSERT_TRUE(Until([&] { return old.accepted == 1; }));
-  mesh_.svids[kAlice] = pki_.Workload("/ns/a/sa/alice", "node-a");
-  Session& fresh = Open();
-  ASSERT_TRUE(Until([&] { return fresh.accepted == 1; }));
-  EXPECT_NE(old.stream->connection(), fresh.stream->connection());
-  old.Send("still here");
-  ASSERT_TRUE(Until([&] { return server_.sessions[0]->received == "still here"; }));
-  old.stream->Reset();
-  ASSERT_TRUE(Until([&] { return pool_->size() == 1; }));
-}
-
-TEST_F(TunnelConnectionTest, TellsAStandingTunnelWhosePeerIsNotTheRightOneAnyMore) {
-  Session& first = Open();
-  ASSERT_TRUE(Until([&] { return first.accepted == 1; }));
-  mesh_.expected = "spiffe://one.test/ns/b/sa/dora";
-  Session& second = Open();
-  ASSERT_TRUE(Until([&] { return second.refusals == 1; }));
-  EXPECT_EQ(second.refused, Reason::kPeerIdentityMismatch);
-  EXPECT_EQ(first.resets, 0);  // the scan of the sessions decides about that one
-}
-
-TEST_F(TunnelConnectionTest, SaysWhyThereIsNoTunnel) {
-  TunnelKey nobody = key_;
-  nobody.source = model::LocalId{9};
-  Session& no_identity = Open(nobody);
-  EXPECT_EQ(no_identity.refusals, 0);  // never from within Open
-  Turn();
-  EXPECT_EQ(no_identity.refused, Reason::kNoIdentity);
-
-  sockets_.fail_with = base::Error(base::ErrorCode::kNotFound, "gone");
-  Session& gone = Open();
-  Turn();
-  EXPECT_EQ(gone.refused, Reason::kNamespaceGone);
-  sockets_.fail_with.reset();
-
-  base::UniqueFd closed = io::ListenTcp({.address = server_.address.address}, 1).value();
-  TunnelKey refused_key = key_;
-  refused_key.destination = base::LocalEndpoint(closed.get()).value();
-  closed.Reset();
-  Session& refused = Open(refused_key);
-  ASSERT_TRUE(Until([&] { return refused.refusals == 1; }));
-  EXPECT_EQ(refused.refused, Reason::kUpstreamRefused);
-  EXPECT_EQ(pool_->size(), 0U);
-
-  Session& withdrawn = Open(nobody);
-  withdrawn.stream.reset();
-  Turn();
-  EXPECT_EQ(withdrawn.refusals, 0);
 }
 
 TEST_F(TunnelConnectionTest, RefusesAPeerOfAnotherTrustDomain) {
@@ -547,43 +254,6 @@ TEST_F(TunnelConnectionTest, NoticesAPeerThatIsGone) {
   EXPECT_EQ(pool_->size(), 0U);
 }
 
-TEST_F(TunnelConnectionTest, OpensAnotherTunnelAtThePeersStreamLimit) {
-  server_.context.limits.mux.max_peer_streams = 2;
-  Session& first = Open();
-  ASSERT_TRUE(Until([&] { return first.accepted == 1; }));
-  for (int i = 0; i < 5; ++i) {
-    Open();
-  }
-  ASSERT_TRUE(Until([&] {
-    return std::ranges::all_of(sessions_, [](const auto& s) { return s->accepted == 1; });
-  }));
-  EXPECT_GE(pool_->size(), 3U);
-  EXPECT_LE(pool_->size(), TunnelPool::kMaxTunnelsPerKey);
-  // Beyond what all of them carry, streams wait for one to end.
-  for (int i = 0; i < 4; ++i) {
-    Open();
-  }
-  Settle();
-  EXPECT_EQ(sessions_.back()->accepted, 0);
-  EXPECT_EQ(pool_->size(), TunnelPool::kMaxTunnelsPerKey);
-  for (std::size_t i = 0; i < 4; ++i) {
-    sessions_[i]->stream->Reset();
-  }
-  ASSERT_TRUE(Until([&] { return sessions_.back()->accepted == 1; }));
-}
-
-TEST_F(TunnelConnectionTest, TriesStreamsThatADrainingPeerNeverSawAgain) {
-  Session& first = Open();
-  ASSERT_TRUE(Until([&] { return first.accepted == 1; }));
-  server_.tunnels[0]->Close(Reason::kDraining, "test");
-  Session& second = Open();  // does not know yet
-  ASSERT_TRUE(Until([&] { return first.resets == 1; }));
-  EXPECT_EQ(first.reset, Reason::kTunnelClosed);
-  ASSERT_TRUE(Until([&] { return second.accepted == 1; }));
-  EXPECT_EQ(second.refusals, 0);
-  EXPECT_EQ(server_.tunnels.size(), 2U);
-}
-
 TEST_F(TunnelConnectionTest, DrainsWithoutALoss) {
   Session& session = Open();
   ASSERT_TRUE(Until([&] { return session.accepted == 1; }));
@@ -598,26 +268,6 @@ TEST_F(TunnelConnectionTest, DrainsWithoutALoss) {
   ASSERT_TRUE(Until([&] { return server_.closed.size() == 1; }));
   EXPECT_EQ(server_.closed[0], Reason::kNone);
   EXPECT_EQ(session.resets + next.resets, 0);
-}
-
-TEST_F(TunnelConnectionTest, AWorkloadsEndClosesItsTunnelsAtOnce) {
-  Session& session = Open();
-  ASSERT_TRUE(Until([&] { return session.accepted == 1; }));
-  Session& waiting =
-      Open({.source = kAlice,
-            .destination = {.address = server_.address.address, .port = server_.address.port}});
-  TunnelKey other = key_;
-  other.source = kCarol;
-  Session& carol = Open(other);
-  Settle();
-  pool_->CloseSource(kAlice);
-  EXPECT_EQ(session.resets, 1);
-  EXPECT_EQ(session.reset, Reason::kNamespaceGone);
-  EXPECT_EQ(waiting.resets + waiting.refusals, 1);
-  Settle();
-  EXPECT_EQ(carol.resets, 0);
-  EXPECT_EQ(server_.sessions[0]->resets, 1);
-  EXPECT_EQ(pool_->size(), 1U);
 }
 
 // A verified peer that breaks the framing is cut off, and counted.
@@ -669,32 +319,6 @@ TEST_F(TunnelConnectionTest, StreamsMayOutliveTheirTunnel) {
   Settle();
   server_.tunnels.clear();
   server_.sessions[0]->stream->ReturnCredit(4);  // of a tunnel that is gone
-}
-
-TEST_F(TunnelConnectionTest, ManyShortStreams) {
-  for (int round = 0; round < 20; ++round) {
-    sessions_.clear();
-    server_.sessions.clear();
-    for (int i = 0; i < 50; ++i) {
-      Session& session = Open();
-      session.end_when_sent = true;
-      session.Send("hello");
-    }
-    ASSERT_TRUE(Until([&] {
-      for (const auto& session : server_.sessions) {
-        if (session->ends == 1 && session->to_send.empty()) {
-          session->end_when_sent = true;
-          session->Send("world");
-        }
-      }
-      return std::ranges::all_of(sessions_, [](const auto& s) { return s->ends == 1; });
-    }));
-    for (const auto& session : sessions_) {
-      ASSERT_EQ(session->received, "world");
-    }
-  }
-  EXPECT_EQ(counters_.streams_opened.value(), 1000U);
-  EXPECT_EQ(pool_->size(), 1U);
 }
 
 }  // namespace
