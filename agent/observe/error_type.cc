@@ -30,6 +30,7 @@ bool IsFailure(Reason reason) {
     case Reason::kPeerIdentityMismatch:
     case Reason::kPeerNodeMismatch:
     case Reason::kPeerUntrusted:
+    case Reason::kCertificateExpired:
     case Reason::kPlaintextRefused:
     case Reason::kWitnessRefused:
     case Reason::kTunnelClosed:

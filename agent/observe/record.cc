@@ -115,6 +115,7 @@ std::string_view ToString(Reason value) {
       "peer-identity-mismatch",
       "peer-node-mismatch",
       "peer-untrusted",
+      "certificate-expired",
       "plaintext-refused",
       "witness-refused",
       "tunnel-closed",

@@ -50,6 +50,7 @@ enum class Reason : std::uint8_t {
   kPeerIdentityMismatch,  // a valid SVID of somebody else
   kPeerNodeMismatch,      // its intermediate's node is not where the workload lives
   kPeerUntrusted,         // the chain does not verify
+  kCertificateExpired,    // the peer's or our own, at the handshake or later
   kPlaintextRefused,      // strict workload, plain text from outside
   kWitnessRefused,        // same-node join without a live witness
   kTunnelClosed,          // GOAWAY, or the tunnel broke under the stream

@@ -21,6 +21,7 @@ Verdict VerdictOf(Reason reason, bool served, Verdict admitted) {
     case Reason::kPeerIdentityMismatch:
     case Reason::kPeerNodeMismatch:
     case Reason::kPeerUntrusted:
+    case Reason::kCertificateExpired:
     case Reason::kPlaintextRefused:
     case Reason::kWitnessRefused:
     case Reason::kPolicyDenied:

@@ -75,7 +75,8 @@ void ServerTunnel::OnTunnelClosed(TunnelConnection& connection, Reason reason,
     context_.stats.Count(reason);
     observe::Flow flow;
     flow.direction = observe::Direction::kInbound;
-    flow.verdict = reason == Reason::kPeerUntrusted || reason == Reason::kPeerIdentityMismatch ||
+    flow.verdict = reason == Reason::kPeerUntrusted || reason == Reason::kCertificateExpired ||
+                           reason == Reason::kPeerIdentityMismatch ||
                            reason == Reason::kPeerNodeMismatch
                        ? observe::Verdict::kDeny
                        : observe::Verdict::kError;

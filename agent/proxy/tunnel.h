@@ -140,13 +140,15 @@ class TunnelStream final : private http::TunnelStreamHandler {
   TunnelConnection* connection_ = nullptr;
   TunnelStream* next_ = nullptr;  // in the list of the connection's streams
   TunnelStream* previous_ = nullptr;
+  TunnelStream* next_waiting_ = nullptr;  // in the list of those that wait for the tunnel
+  TunnelStream* previous_waiting_ = nullptr;
   TunnelPool* refused_by_ = nullptr;  // which will say so at the end of the turn
   std::unique_ptr<Request> request_;  // while it could still be sent on another tunnel
   http::TunnelStreamId id_ = 0;
-  std::uint32_t waiting_index_ = 0;  // in the tunnel's list of streams that wait for it
   std::uint8_t attempts_ = 0;
   bool opening_side_ = false;
   bool accepted_ = false;
+  bool waits_ = false;       // is in the list of those that wait
   bool end_wanted_ = false;  // EndWrite came while waiting
 };
 
@@ -181,6 +183,8 @@ class TunnelOwner {
 
 // TunnelConnection is one tunnel: descriptor, TLS engine and stream multiplexer. What a
 // loop turn produces is sealed and sent once, at its end. Buffers are freed while idle.
+// It does not outlive the certificates of its ends: it drains some time before the first
+// one expires (so that new streams get a tunnel with renewed ones) and is closed then.
 class TunnelConnection final : private io::EventHandler, private http::TunnelMuxHandler {
  public:
   // Opens a tunnel on `fd`, whose connect() is under way.
@@ -261,6 +265,7 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   // Opens streams that wait, as far as the peer's limit goes.
   void OpenWaiting();
   bool OpenNow(TunnelStream& stream);
+  void Enlist(TunnelStream& stream);
   void Delist(TunnelStream& stream);
   // Gives up those that wait: to the owner, or else they are refused.
   void ReleaseWaiting(observe::Reason reason, std::string_view detail);
@@ -279,6 +284,11 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   // The time until the next thing that OnTimer looks after.
   [[nodiscard]] base::Nanoseconds NextCheck() const;
   [[nodiscard]] base::Nanoseconds IdleTimeout() const;
+  // Keeps when the certificates of the two ends, which are known now, will have expired.
+  void NoteExpiry();
+  // The time until then by the wall clock; not above zero afterwards.
+  [[nodiscard]] base::Nanoseconds LifeLeft() const;
+  [[nodiscard]] bool expired() const { return up() && LifeLeft() <= base::Nanoseconds(0); }
   [[nodiscard]] bool is_client() const { return mux_config_.role == http::TunnelRole::kClient; }
 
   TunnelContext& context_;
@@ -289,17 +299,20 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   base::UniqueFd fd_;
   std::unique_ptr<tls::Engine> engine_;
   Output output_;
-  std::unique_ptr<http::TunnelMux> mux_;  // from kUp on
-  io::ByteBuffer plaintext_;              // frames of this turn
-  io::ByteBuffer ciphertext_;             // sealed, not yet sent
-  std::vector<TunnelStream*> waiting_;    // null: has gone
+  std::unique_ptr<http::TunnelMux> mux_;   // from kUp on
+  io::ByteBuffer plaintext_;               // frames of this turn
+  io::ByteBuffer ciphertext_;              // sealed, not yet sent
+  TunnelStream* first_waiting_ = nullptr;  // in the order in which they came
+  TunnelStream* last_waiting_ = nullptr;
   std::size_t waiting_count_ = 0;
   TunnelStream* streams_ = nullptr;  // all that point here
   io::Timer timer_;
   io::Watch watch_;
   base::MonotonicTime phase_began_{};
   base::MonotonicTime last_received_{};
-  base::MonotonicTime last_stream_{};  // when a stream was last there
+  base::MonotonicTime last_stream_{};   // when a stream was last there
+  std::int64_t expires_ = 0;            // the first certificate, in seconds since 1970
+  base::Nanoseconds retire_before_{0};  // no new streams in the last time before that
   Phase phase_ = Phase::kConnecting;
   observe::Reason close_reason_ = observe::Reason::kNone;
   bool flush_scheduled_ = false;

@@ -21,9 +21,6 @@ constexpr int kReadsInTurn = 2;  // then others have their turn
 // Less room than this is none: no tiny frames.
 constexpr std::size_t kLeastRoomBytes = 4096;
 
-// The server waits longer, so that the side that knows whether it needs the tunnel ends it.
-constexpr int kServerIdleFactor = 2;
-
 Reason ReasonOfConnectError(int error) {
   switch (error) {
     case ECONNREFUSED:
@@ -116,7 +113,7 @@ void TunnelConnection::Begin(Phase phase, std::uint32_t events) {
   phase_began_ = last_received_ = last_stream_ = context_.loop.now();
   auto watch = context_.loop.Add(fd_.get(), events, *this);
   if (!watch) {
-    Close(Reason::kInternal, watch.error().message());
+    Close(Reason::kLimitReached, watch.error().message());
     return;
   }
   watch_ = std::move(*watch);
@@ -197,6 +194,8 @@ void TunnelConnection::TakeCiphertext(io::Bytes bytes) {
     Reason reason = up() ? Reason::kTunnelProtocol : Reason::kTlsHandshakeFailed;
     if (engine_->failure() == tls::TlsFailure::kPeerUntrusted) {
       reason = Reason::kPeerUntrusted;
+    } else if (engine_->failure() == tls::TlsFailure::kPeerExpired) {
+      reason = Reason::kCertificateExpired;
     } else if (engine_->failure() == tls::TlsFailure::kPeerAlert) {
       // In TLS 1.3 a server refuses the client's certificate after the client is done.
       reason = Reason::kTlsHandshakeFailed;
@@ -225,6 +224,7 @@ void TunnelConnection::OnHandshakeDone() {
     Close(reason, "peer not admitted");
     return;
   }
+  NoteExpiry();
   (is_client() ? context_.counters.connected : context_.counters.accepted).Add();
   mux_->Start(context_.loop.now());
   timer_.Arm(NextCheck());
@@ -235,7 +235,8 @@ void TunnelConnection::OnHandshakeDone() {
 }
 
 bool TunnelConnection::usable() const {
-  return !closed() && !draining_ && (mux_ == nullptr || !(mux_->closed() || mux_->should_retire()));
+  return !closed() && !draining_ &&
+         (mux_ == nullptr || !(mux_->closed() || mux_->should_retire() || expired()));
 }
 
 bool TunnelConnection::CanOpen() const {
@@ -257,9 +258,7 @@ bool TunnelConnection::Open(TunnelStream& stream) {
   stream.opening_side_ = true;
   Attach(stream);
   if (!up() || waiting_count_ > 0 || !OpenNow(stream)) {
-    stream.waiting_index_ = static_cast<std::uint32_t>(waiting_.size());
-    waiting_.push_back(&stream);
-    ++waiting_count_;
+    Enlist(stream);
   }
   return true;
 }
@@ -282,52 +281,43 @@ bool TunnelConnection::OpenNow(TunnelStream& stream) {
   return true;
 }
 
+void TunnelConnection::Enlist(TunnelStream& stream) {
+  stream.waits_ = true;
+  stream.previous_waiting_ = last_waiting_;
+  (last_waiting_ != nullptr ? last_waiting_->next_waiting_ : first_waiting_) = &stream;
+  last_waiting_ = &stream;
+  ++waiting_count_;
+}
+
 void TunnelConnection::Delist(TunnelStream& stream) {
-  waiting_[stream.waiting_index_] = nullptr;
+  TunnelStream* const next = std::exchange(stream.next_waiting_, nullptr);
+  TunnelStream* const previous = std::exchange(stream.previous_waiting_, nullptr);
+  (previous != nullptr ? previous->next_waiting_ : first_waiting_) = next;
+  (next != nullptr ? next->previous_waiting_ : last_waiting_) = previous;
+  stream.waits_ = false;
   --waiting_count_;
 }
 
 void TunnelConnection::OpenWaiting() {
-  std::size_t next = 0;
-  // Handlers may add and remove others: no iterator, and the size is asked each time.
-  while (next < waiting_.size() && !closed()) {
-    TunnelStream* const stream = waiting_[next];
-    if (stream != nullptr) {
-      if (!OpenNow(*stream)) {
-        break;
-      }
-      waiting_[next] = nullptr;
-      --waiting_count_;
-      stream->handler_->OnWritable();
-    }
-    ++next;
-  }
-  if (closed()) {
-    return;  // all have been told
-  }
-  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(next));
-  for (std::size_t i = 0; i < waiting_.size(); ++i) {
-    if (waiting_[i] != nullptr) {
-      waiting_[i]->waiting_index_ = static_cast<std::uint32_t>(i);
-    }
+  // Handlers may add and remove others: the first is asked for each time.
+  while (first_waiting_ != nullptr && !closed() && OpenNow(*first_waiting_)) {
+    TunnelStream& stream = *first_waiting_;
+    Delist(stream);
+    stream.handler_->OnWritable();
   }
 }
 
 void TunnelConnection::ReleaseWaiting(Reason reason, std::string_view detail) {
   // A tunnel that merely ended says nothing against another one.
   const bool movable = reason == Reason::kTunnelClosed || reason == Reason::kNone;
-  for (std::size_t i = 0; i < waiting_.size(); ++i) {
-    TunnelStream* const stream = std::exchange(waiting_[i], nullptr);
-    if (stream == nullptr) {
-      continue;
-    }
-    --waiting_count_;
-    stream->Detach();
-    if (!movable || !owner_.OnStreamUnserved(*this, *stream)) {
-      stream->Fail(reason == Reason::kNone ? Reason::kTunnelClosed : reason, 0, detail);
+  while (first_waiting_ != nullptr) {
+    TunnelStream& stream = *first_waiting_;
+    Delist(stream);
+    stream.Detach();
+    if (!movable || !owner_.OnStreamUnserved(*this, stream)) {
+      stream.Fail(reason == Reason::kNone ? Reason::kTunnelClosed : reason, 0, detail);
     }
   }
-  waiting_.clear();
 }
 
 void TunnelConnection::Attach(TunnelStream& stream) {
@@ -350,6 +340,9 @@ void TunnelConnection::DetachAll() {
 
 http::TunnelStreamHandler* TunnelConnection::OnStreamOpened(
     http::TunnelStreamId id, const http::TunnelRequest& request) noexcept {
+  if (expired()) {
+    return nullptr;  // the timer has not seen the step of the clock yet
+  }
   std::unique_ptr<TunnelStream> stream(new TunnelStream());
   TunnelStream* const kept = stream.get();
   Attach(*kept);
@@ -501,73 +494,6 @@ void TunnelConnection::Close(Reason reason, std::string_view detail) {
   timer_.Cancel();
   fd_.Reset();
   owner_.OnTunnelClosed(*this, reason, kept);
-}
-
-base::Nanoseconds TunnelConnection::NextCheck() const {
-  const base::MonotonicTime now = context_.loop.now();
-  switch (phase_) {
-    case Phase::kConnecting:
-      return limits_.connect_timeout - (now - phase_began_);
-    case Phase::kHandshaking:
-      return limits_.handshake_timeout - (now - phase_began_);
-    case Phase::kUp:
-    case Phase::kClosed:
-      break;
-  }
-  base::Nanoseconds next = limits_.ping_interval - (now - last_received_);
-  if (const auto ping_sent = mux_->ping_sent()) {
-    next = limits_.ping_timeout - (now - std::max(*ping_sent, last_received_));
-  }
-  if (limits_.idle_timeout.count() > 0) {
-    next = std::min<base::Nanoseconds>(next, IdleTimeout() - (now - last_stream_));
-  }
-  // Never at once: a check that is due has just been made.
-  return std::max<base::Nanoseconds>(next, std::chrono::milliseconds(10));
-}
-
-void TunnelConnection::NoteStreams() {
-  const bool has_streams = stream_count() > 0;
-  if (has_streams || had_streams_) {
-    last_stream_ = context_.loop.now();
-  }
-  had_streams_ = has_streams;
-}
-
-base::Nanoseconds TunnelConnection::IdleTimeout() const {
-  return limits_.idle_timeout * (is_client() ? 1 : kServerIdleFactor);
-}
-
-void TunnelConnection::OnTimer() {
-  const base::MonotonicTime now = context_.loop.now();
-  switch (phase_) {
-    case Phase::kConnecting:
-      Close(Reason::kUpstreamTimeout, "connect to the far agent");
-      return;
-    case Phase::kHandshaking:
-      Close(Reason::kTlsHandshakeTimeout, "TLS handshake");
-      return;
-    case Phase::kUp:
-      break;
-    case Phase::kClosed:
-      return;
-  }
-  NoteStreams();
-  if (!had_streams_ && limits_.idle_timeout.count() > 0 && now - last_stream_ >= IdleTimeout()) {
-    Drain();  // closes when no request is on its way here
-    last_stream_ = now;
-  }
-  const auto ping_sent = mux_->ping_sent();
-  if (ping_sent && now - std::max(*ping_sent, last_received_) >= limits_.ping_timeout) {
-    Close(Reason::kTunnelClosed, "the far agent does not answer");
-    return;
-  }
-  if (now - last_received_ >= limits_.ping_interval) {
-    mux_->Ping(now);
-  }
-  mux_->Trim();
-  plaintext_.Trim();
-  ciphertext_.Trim();
-  timer_.Arm(NextCheck());
 }
 
 }  // namespace weir::proxy

@@ -89,7 +89,7 @@ void TunnelPool::Place(const TunnelKey& key, TunnelStream& stream) {
     auto made = TunnelConnection::Connect(context_, std::move(*fd), std::move(workload),
                                           AlpnOf(key.port), *this);
     if (made->closed()) {
-      RefuseLater(stream, Reason::kInternal, "the tunnel could not be begun");
+      RefuseLater(stream, Reason::kLimitReached, "the tunnel could not be begun");
       return;
     }
     tunnel = made.get();

@@ -71,7 +71,7 @@ void TunnelStream::Reset(http::H2Error code) {
   if (refused_by_ != nullptr) {
     refused_by_->Withdraw(*this);
   }
-  if (connection != nullptr && id == 0) {
+  if (waits_) {
     connection->Delist(*this);
   }
   Detach();

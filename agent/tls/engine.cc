@@ -459,7 +459,9 @@ void SslEngine::FailAtHeader(HeaderFault fault) {
 void SslEngine::FailFromLibrary(TlsFailure otherwise) {
   const std::string text = TakeCryptoError("connection broken");
   if (peer_fault_) {
-    Fail(TlsFailure::kPeerUntrusted, "peer certificate: " + std::string(ToString(*peer_fault_)));
+    Fail(
+        *peer_fault_ == SvidFault::kExpired ? TlsFailure::kPeerExpired : TlsFailure::kPeerUntrusted,
+        "peer certificate: " + std::string(ToString(*peer_fault_)));
   } else if (peer_alert_) {
     Fail(TlsFailure::kPeerAlert,
          std::string("alert from the peer: ") + SSL_alert_desc_string_long(*peer_alert_));
@@ -498,6 +500,8 @@ std::string_view ToString(TlsFailure value) {
       return "protocol";
     case TlsFailure::kPeerUntrusted:
       return "peer-untrusted";
+    case TlsFailure::kPeerExpired:
+      return "peer-expired";
     case TlsFailure::kPeerAlert:
       return "peer-alert";
     case TlsFailure::kOversizedRecord:

@@ -23,6 +23,7 @@ enum class TlsFailure : std::uint8_t {
   kNone,
   kProtocol,       // malformed, wrong version, no common ALPN, bad record
   kPeerUntrusted,  // the chain or an X509-SVID rule: no PeerInfo
+  kPeerExpired,    // the same, for nothing but the time
   kPeerAlert,      // the peer refused us
   kOversizedRecord,
   kInternal

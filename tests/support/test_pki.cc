@@ -172,17 +172,21 @@ CertificateSpec TestPki::LeafSpec(std::string_view path) const {
   return spec;
 }
 
-tls::SvidMaterial TestPki::Issue(std::string_view path, std::string_view node) const {
+tls::SvidMaterial TestPki::Issue(std::string_view path, std::string_view node,
+                                 std::chrono::seconds life) const {
   const TestCertificate intermediate = MakeCertificate(NodeSpec(node), &root_);
-  const TestCertificate leaf = MakeCertificate(LeafSpec(path), &intermediate);
+  CertificateSpec spec = LeafSpec(path);
+  spec.not_after = Now() + life.count();
+  const TestCertificate leaf = MakeCertificate(spec, &intermediate);
   return {.spiffe_id = "spiffe://" + trust_domain_ + std::string(path),
           .certificate_chain_pem = leaf.Pem() + intermediate.Pem(),
           .private_key_pem = tls::Secret(leaf.KeyPem())};
 }
 
 std::shared_ptr<const tls::WorkloadTls> TestPki::Workload(std::string_view path,
-                                                          std::string_view node) const {
-  auto workload = tls::WorkloadTls::Create(Issue(path, node), Bundles(), clock_);
+                                                          std::string_view node,
+                                                          std::chrono::seconds life) const {
+  auto workload = tls::WorkloadTls::Create(Issue(path, node, life), Bundles(), clock_);
   WEIR_CHECK(workload.has_value());
   return *workload;
 }

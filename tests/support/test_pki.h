@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -59,11 +60,14 @@ class TestPki {
   [[nodiscard]] CertificateSpec NodeSpec(std::string_view node) const;
   [[nodiscard]] CertificateSpec RootSpec() const;
 
-  // A workload's SVID, issued by a fresh intermediate of `node`; `path` as "/ns/a/sa/b".
-  [[nodiscard]] tls::SvidMaterial Issue(std::string_view path, std::string_view node) const;
+  // A workload's SVID, good for `life` from now on, issued by a fresh intermediate of
+  // `node`; `path` as "/ns/a/sa/b".
+  [[nodiscard]] tls::SvidMaterial Issue(std::string_view path, std::string_view node,
+                                        std::chrono::seconds life = std::chrono::hours(24)) const;
   // The same, ready for an engine. `clock` of the constructor must outlive it.
-  [[nodiscard]] std::shared_ptr<const tls::WorkloadTls> Workload(std::string_view path,
-                                                                 std::string_view node) const;
+  [[nodiscard]] std::shared_ptr<const tls::WorkloadTls> Workload(
+      std::string_view path, std::string_view node,
+      std::chrono::seconds life = std::chrono::hours(24)) const;
 
  private:
   [[nodiscard]] std::int64_t Now() const;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -149,11 +150,12 @@ class TunnelSockets final : public seam::SocketFactory {
     if (fail_with) {
       return std::unexpected(*fail_with);
     }
-    return io::ConnectTcp(to.value_or(request.destination));
+    return make ? make() : io::ConnectTcp(to.value_or(request.destination));
   }
   std::vector<seam::ConnectRequest> requests;
   std::optional<base::Endpoint> to;
   std::optional<base::Error> fail_with;
+  std::function<base::UniqueFd()> make;
 };
 
 class TunnelMesh final : public proxy::TunnelEnvironment {
@@ -213,6 +215,14 @@ class TunnelBed : public testing::Test {
       Turn();
     }
     return true;
+  }
+  // Lets `time` go by, with turns of both loops `step` apart.
+  void Pass(base::Nanoseconds time, base::Nanoseconds step = std::chrono::seconds(1)) {
+    for (; time > base::Nanoseconds(0); time -= step) {
+      clock_.Advance(step);
+      Turn();
+    }
+    Settle();
   }
   // Turns until nothing can still be under way on loopback.
   void Settle() {

@@ -311,7 +311,7 @@ TEST_F(EngineTest, ServerRefusesAClientItDoesNotTrust) {
 TEST_F(EngineTest, RefusesAPeerWhoseCertificateExpired) {
   clock_.StepWall(std::chrono::hours(25));
   Shake();
-  EXPECT_EQ(client_.engine->failure(), TlsFailure::kPeerUntrusted);
+  EXPECT_EQ(client_.engine->failure(), TlsFailure::kPeerExpired);
   EXPECT_NE(client_.engine->failure_text().find("expired"), std::string_view::npos);
 }
 

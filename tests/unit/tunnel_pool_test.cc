@@ -1,5 +1,7 @@
 // Which tunnel a stream gets, and what becomes of those that get none.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -102,6 +104,69 @@ TEST_F(TunnelPoolTest, SaysWhyThereIsNoTunnel) {
   withdrawn.stream.reset();
   Turn();
   EXPECT_EQ(withdrawn.refusals, 0);
+}
+
+// A file is what epoll refuses to watch; it also does when it has no room.
+TEST_F(TunnelPoolTest, ForgetsATunnelThatCannotBeWatched) {
+  sockets_.make = [] { return base::UniqueFd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC)); };
+  for (int i = 0; i < 3; ++i) {
+    Session& session = Open();
+    Settle();
+    EXPECT_EQ(session.refusals, 1);
+    EXPECT_EQ(session.refused, Reason::kLimitReached);
+  }
+  EXPECT_EQ(pool_->size(), 0U);
+  EXPECT_EQ(counters_.open_client.value(), 0U);
+  sockets_.make = nullptr;
+  Session& next = Open();
+  ASSERT_TRUE(Until([&] { return next.accepted == 1; }));
+  EXPECT_EQ(counters_.open_client.value(), 1U);
+}
+
+TEST_F(TunnelPoolTest, KeepsNothingOfStreamsThatGaveUpWaiting) {
+  server_.context.limits.mux.max_peer_streams = 1;
+  for (std::size_t i = 0; i < TunnelPool::kMaxTunnelsPerKey; ++i) {
+    Session& session = Open();
+    ASSERT_TRUE(Until([&] { return session.accepted == 1; }));
+  }
+  Session& first = Open();
+  const auto give_up = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      Open();
+      sessions_.pop_back();
+    }
+  };
+  give_up(100);
+  const std::size_t before = ::mallinfo2().uordblks;
+  give_up(50'000);
+  EXPECT_LT(::mallinfo2().uordblks, before + 64'000);
+  // Those that wait still are served in the order in which they came.
+  Session& second = Open();
+  Settle();
+  EXPECT_EQ(first.accepted + second.accepted, 0);
+  EXPECT_EQ(pool_->size(), TunnelPool::kMaxTunnelsPerKey);
+  for (std::size_t i = 0; i < TunnelPool::kMaxTunnelsPerKey; ++i) {
+    sessions_[i]->stream->Reset();
+  }
+  ASSERT_TRUE(Until([&] { return first.accepted == 1 && second.accepted == 1; }));
+}
+
+TEST_F(TunnelPoolTest, ServesThoseThatWaitInTurnAroundThoseThatGaveUp) {
+  std::vector<Session*> waiting;
+  for (int i = 0; i < 9; ++i) {
+    waiting.push_back(&Open());
+    waiting.back()->Send(std::string(1, static_cast<char>('a' + i)));
+  }
+  for (const std::size_t gone : {0U, 4U, 8U, 3U}) {
+    waiting[gone]->stream.reset();
+  }
+  ASSERT_TRUE(Until([&] { return waiting[7]->accepted == 1; }));
+  Settle();
+  std::string order;
+  for (const auto& session : server_.sessions) {
+    order += session->received;
+  }
+  EXPECT_EQ(order, "bcfgh");
 }
 
 TEST_F(TunnelPoolTest, OpensAnotherTunnelAtThePeersStreamLimit) {
