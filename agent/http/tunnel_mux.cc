@@ -10,7 +10,9 @@
 namespace weir::http {
 namespace {
 
-constexpr std::size_t kRecentlyResetCount = 128;
+// A storm of 5,000 resets a second is remembered for 100 ms: what was under way for them
+// must not be held against the peer.
+constexpr std::size_t kRecentlyResetCount = 512;
 // Refreshed this often while data flows, so that a changed route shows.
 constexpr auto kRoundTripAge = std::chrono::seconds(10);
 
@@ -114,15 +116,16 @@ bool TunnelMux::Accept(TunnelStreamId id) {
   return true;
 }
 
-void TunnelMux::Refuse(TunnelStreamId id, std::uint16_t status) {
+void TunnelMux::Refuse(TunnelStreamId id, std::uint16_t status, std::span<const H2Field> fields) {
   WEIR_CHECK(status >= 300 && status <= 599);
   const TunnelStreamState* const stream = streams_.Find(id);
   if (is_client() || stream == nullptr || stream->answered) {
     return;
   }
   const std::string text = std::to_string(status);
-  const std::array<H2Field, 1> fields = {{{":status", text}}};
-  SendHeaders(id, fields, kH2FlagEndStream);
+  std::vector<H2Field> all = {{":status", text}};
+  all.insert(all.end(), fields.begin(), fields.end());
+  SendHeaders(id, all, kH2FlagEndStream);
   if (!stream->remote_ended) {
     // The answer is complete; NO_ERROR asks the client to stop (RFC 9113 section 8.1).
     AppendRstStream(output_, id, H2Error::kNoError);

@@ -71,8 +71,8 @@ class TunnelStreamHandler {
   TunnelStreamHandler& operator=(const TunnelStreamHandler&) = delete;
   // Client: answered with this 2xx status.
   virtual void OnAccepted(std::uint16_t status) noexcept = 0;
-  // Client: answered otherwise; the stream is gone.
-  virtual void OnRefused(std::uint16_t status) noexcept = 0;
+  // Client: answered otherwise; the stream is gone. `fields` of the answer die with the call.
+  virtual void OnRefused(std::uint16_t status, const H2FieldList& fields) noexcept = 0;
   // A part of a DATA frame, never empty. The bytes die with the call and count against the
   // windows until ReturnCredit.
   virtual void OnData(std::span<const std::uint8_t> bytes) noexcept = 0;
@@ -164,8 +164,8 @@ class TunnelMux {
                                                       TunnelStreamHandler& handler);
   // Server: answers 200 and lets data flow. False if the stream is gone.
   bool Accept(TunnelStreamId id);
-  // Server: answers with `status` (not 2xx) and forgets the stream.
-  void Refuse(TunnelStreamId id, std::uint16_t status);
+  // Server: answers with `status` (not 2xx) and `fields`, and forgets the stream.
+  void Refuse(TunnelStreamId id, std::uint16_t status, std::span<const H2Field> fields = {});
 
   // Sends as much from the front of `bytes` as windows and room allow and says how much;
   // OnWritable follows if that was not all. A server writes after Accept only.
@@ -191,6 +191,8 @@ class TunnelMux {
   void Close(H2Error code, std::string_view debug);
 
   [[nodiscard]] bool closed() const { return closed_; }
+  // The peer's preface came: its first SETTINGS.
+  [[nodiscard]] bool peer_ready() const { return peer_.received; }
   // GOAWAY was sent or received and no stream is left.
   [[nodiscard]] bool drained() const;
   [[nodiscard]] bool CanOpen() const;

@@ -310,7 +310,7 @@ void TunnelMux::OnResponse(const H2FrameHeader& header, bool too_large) {
   stream->remote_ended = ends_stream;
   active_streams_ -= stream->ended() ? 1 : 0;
   ResetStream(id, H2Error::kCancel);
-  handler->OnRefused(*status);
+  handler->OnRefused(*status, fields_);
 }
 
 void TunnelMux::OnSettings(const H2Event& event) {

@@ -35,7 +35,9 @@ struct TunnelLimits {
   std::chrono::milliseconds ping_interval{30000};  // of silence while streams are open
   std::chrono::milliseconds ping_timeout{10000};   // then the peer is taken for dead
   std::size_t output_limit_bytes = 1U << 20U;      // unsent bytes before Write says "wait"
-  http::TunnelMuxConfig mux;                       // role is set by Connect and Accept
+  // Unsent bytes beyond that limit, of frames that do not wait: then the peer is cut off.
+  std::size_t unsent_excess_bytes = 8U << 20U;
+  http::TunnelMuxConfig mux;  // role is set by Connect and Accept
 
   static TunnelLimits From(const model::Limits& limits);
 };
@@ -64,8 +66,8 @@ class TunnelStreamHandler {
   TunnelStreamHandler& operator=(const TunnelStreamHandler&) = delete;
   // The far agent answered 2xx: its upstream is connected. Opening side only.
   virtual void OnAccepted() noexcept = 0;
-  // No stream came about: no tunnel (TLS, peer, connect: `reason` says which), or the far
-  // agent answered `status` (0 if it never got that far). Opening side only.
+  // No stream came about, for `reason`: no tunnel (TLS, peer, connect), or the far agent
+  // answered `status` (0 if it never got that far) and said why. Opening side only.
   virtual void OnRefused(observe::Reason reason, std::uint16_t status,
                          std::string_view detail) noexcept = 0;
   // Bytes from the far side. All of them are the session's now: what its socket does not
@@ -114,7 +116,7 @@ class TunnelStream final : private http::TunnelStreamHandler {
 
   // Accepting side: exactly one of these answers the CONNECT.
   void Accept();
-  void Refuse(std::uint16_t status);
+  void Refuse(observe::Reason reason);
 
   // True once the request is on its way (opening side) or was received.
   [[nodiscard]] bool opened() const { return id_ != 0; }
@@ -125,7 +127,7 @@ class TunnelStream final : private http::TunnelStreamHandler {
   friend class TunnelConnection;
   friend class TunnelPool;
   void OnAccepted(std::uint16_t status) noexcept override;
-  void OnRefused(std::uint16_t status) noexcept override;
+  void OnRefused(std::uint16_t status, const http::H2FieldList& fields) noexcept override;
   void OnData(std::span<const std::uint8_t> bytes) noexcept override;
   void OnEnd() noexcept override;
   void OnReset(const http::TunnelStreamReset& reset) noexcept override;
@@ -310,6 +312,7 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   io::Watch watch_;
   base::MonotonicTime phase_began_{};
   base::MonotonicTime last_received_{};
+  base::MonotonicTime last_taken_{};    // when the socket took bytes, or there were none
   base::MonotonicTime last_stream_{};   // when a stream was last there
   std::int64_t expires_ = 0;            // the first certificate, in seconds since 1970
   base::Nanoseconds retire_before_{0};  // no new streams in the last time before that

@@ -408,6 +408,12 @@ void TunnelConnection::Flush() {
   if (closed()) {
     return;
   }
+  if (ciphertext_.size() > limits_.output_limit_bytes + limits_.unsent_excess_bytes) {
+    context_.counters.violations[static_cast<std::size_t>(http::TunnelViolation::kReplyBacklog)]
+        .Add();
+    Close(Reason::kTunnelProtocol, http::ToString(http::TunnelViolation::kReplyBacklog));
+    return;
+  }
   if (up() && ciphertext_.size() <= limits_.output_limit_bytes / 2) {
     mux_->OnOutputDrained(context_.loop.now());
     // What that brought goes now; what it brings after that, in the next turn.
@@ -425,6 +431,9 @@ void TunnelConnection::Flush() {
 }
 
 void TunnelConnection::SealAndSend() {
+  if (ciphertext_.empty()) {
+    last_taken_ = context_.loop.now();
+  }
   if (!plaintext_.empty()) {
     const io::Bytes frames = plaintext_.Readable();
     if (engine_->Send(frames, ciphertext_) == tls::EngineState::kFailed) {
@@ -442,6 +451,7 @@ void TunnelConnection::SealAndSend() {
       }
       return;
     }
+    last_taken_ = context_.loop.now();
     context_.counters.bytes_sent.Add(static_cast<std::uint64_t>(sent));
     ciphertext_.Consume(static_cast<std::size_t>(sent));
   }

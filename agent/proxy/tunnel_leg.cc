@@ -6,42 +6,6 @@ namespace weir::proxy {
 
 using observe::Reason;
 
-std::uint16_t StatusOf(Reason reason) {
-  switch (reason) {
-    case Reason::kUpstreamRefused:
-      return 503;
-    case Reason::kUpstreamTimeout:
-      return 504;
-    case Reason::kPolicyDenied:
-    case Reason::kPeerIdentityMismatch:
-    case Reason::kPeerNodeMismatch:
-      return 403;
-    case Reason::kLimitReached:
-      return 429;
-    case Reason::kBadRequest:
-      return 400;
-    case Reason::kUnknownDestination:
-      return 404;
-    default:
-      return 502;
-  }
-}
-
-Reason ReasonOfStatus(std::uint16_t status) {
-  switch (status) {
-    case 503:
-      return Reason::kUpstreamRefused;
-    case 504:
-      return Reason::kUpstreamTimeout;
-    case 502:
-      return Reason::kUpstreamUnreachable;
-    case 403:
-      return Reason::kPolicyDenied;
-    default:
-      return Reason::kTunnelRefused;
-  }
-}
-
 void TunnelLeg::Adopt(std::unique_ptr<TunnelStream> stream) {
   stream_ = std::move(stream);
   stream_->set_handler(*this);
@@ -49,7 +13,7 @@ void TunnelLeg::Adopt(std::unique_ptr<TunnelStream> stream) {
 
 void TunnelLeg::Refuse(Reason reason) {
   if (!closed_) {
-    stream_->Refuse(StatusOf(reason));
+    stream_->Refuse(reason);
     Close();
   }
 }
@@ -125,9 +89,10 @@ void TunnelLeg::OnAccepted() noexcept {
 }
 
 void TunnelLeg::OnRefused(Reason reason, std::uint16_t status, std::string_view detail) noexcept {
+  (void)status;
   (void)detail;  // is in the tunnel's own counters
   Close();
-  owner_.OnLegFailed(*this, status == 0 ? reason : ReasonOfStatus(status));
+  owner_.OnLegFailed(*this, reason);
 }
 
 void TunnelLeg::OnData(io::Bytes bytes) noexcept {

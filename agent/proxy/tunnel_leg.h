@@ -11,11 +11,6 @@
 
 namespace weir::proxy {
 
-// What a CONNECT is answered with when the delivery failed, so that the far agent can say
-// why, and what it makes of it. A status that none of ours sends becomes kTunnelRefused.
-std::uint16_t StatusOf(observe::Reason reason);
-observe::Reason ReasonOfStatus(std::uint16_t status);
-
 // TunnelLeg is a leg over a stream of a tunnel. The stream's window bounds what it
 // delivers, so pausing it means not returning credit.
 class TunnelLeg final : public Leg, private TunnelStreamHandler {

@@ -1,3 +1,6 @@
+#include <array>
+
+#include "agent/proxy/refusal.h"
 #include "agent/proxy/tunnel.h"
 #include "agent/proxy/tunnel_pool.h"
 
@@ -92,10 +95,11 @@ void TunnelStream::Accept() {
   }
 }
 
-void TunnelStream::Refuse(std::uint16_t status) {
+void TunnelStream::Refuse(Reason reason) {
   if (opened()) {
     connection_->context_.counters.streams_refused.Add();
-    connection_->mux_->Refuse(id_, status);
+    connection_->mux_->Refuse(id_, StatusOf(reason),
+                              std::array{http::H2Field{kReasonField, observe::ToString(reason)}});
     Detach();
   }
 }
@@ -106,9 +110,10 @@ void TunnelStream::OnAccepted(std::uint16_t /*status*/) noexcept {
   handler_->OnAccepted();
 }
 
-void TunnelStream::OnRefused(std::uint16_t status) noexcept {
+void TunnelStream::OnRefused(std::uint16_t status, const http::H2FieldList& fields) noexcept {
   connection_->context_.counters.streams_refused.Add();
-  Fail(Reason::kTunnelRefused, status, "the far agent refused the stream");
+  Fail(ReasonOfRefusal(status, fields.Find(kReasonField)), status,
+       "the far agent refused the stream");
 }
 
 void TunnelStream::OnData(std::span<const std::uint8_t> bytes) noexcept {

@@ -55,6 +55,9 @@ base::Nanoseconds TunnelConnection::NextCheck() const {
   if (limits_.idle_timeout.count() > 0) {
     next = std::min<base::Nanoseconds>(next, IdleTimeout() - (now - last_stream_));
   }
+  if (!mux_->peer_ready()) {
+    next = std::min<base::Nanoseconds>(next, limits_.handshake_timeout - (now - phase_began_));
+  }
   const base::Nanoseconds left = LifeLeft();
   next = std::min(next, left > retire_before_ ? left - retire_before_ : left);
   // Never at once: a check that is due has just been made.
@@ -89,6 +92,14 @@ void TunnelConnection::OnTimer() {
   }
   if (expired()) {
     Close(Reason::kCertificateExpired, "a certificate of the tunnel has expired");
+    return;
+  }
+  if (!mux_->peer_ready() && now - phase_began_ >= limits_.handshake_timeout) {
+    Close(Reason::kTlsHandshakeTimeout, "no HTTP/2 behind the TLS handshake");
+    return;
+  }
+  if (!ciphertext_.empty() && now - last_taken_ >= limits_.ping_interval + limits_.ping_timeout) {
+    Close(Reason::kTunnelClosed, "the far agent does not read");
     return;
   }
   if (LifeLeft() <= retire_before_) {

@@ -98,8 +98,8 @@ class TunnelNode final : public proxy::TunnelOwner {
   void OnTunnelStream(proxy::TunnelConnection&, std::unique_ptr<proxy::TunnelStream> stream,
                       const http::TunnelRequest& request) noexcept override {
     authorities.emplace_back(request.authority);
-    if (refuse_with != 0) {
-      stream->Refuse(refuse_with);
+    if (refuse_with) {
+      stream->Refuse(*refuse_with);
       return;
     }
     TunnelSession& session = *sessions.emplace_back(std::make_unique<TunnelSession>());
@@ -120,6 +120,10 @@ class TunnelNode final : public proxy::TunnelOwner {
       if (!fd.valid()) {
         break;
       }
+      if (send_buffer_bytes > 0) {
+        (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes,
+                           sizeof(send_buffer_bytes));
+      }
       tunnels.push_back(
           proxy::TunnelConnection::Accept(context, std::move(fd), workload, {}, *this));
     }
@@ -139,8 +143,9 @@ class TunnelNode final : public proxy::TunnelOwner {
   std::vector<std::string> authorities;
   std::vector<observe::Reason> closed;
   observe::Reason admit = observe::Reason::kNone;
-  std::uint16_t refuse_with = 0;
+  std::optional<observe::Reason> refuse_with;
   bool accept_streams = true;
+  int send_buffer_bytes = 0;  // 0: the kernel's choice
 };
 
 class TunnelSockets final : public seam::SocketFactory {

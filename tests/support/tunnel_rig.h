@@ -152,7 +152,10 @@ class TestStream final : public http::TunnelStreamHandler {
  public:
   explicit TestStream(TunnelEnd& owner) : end(owner) {}
   void OnAccepted(std::uint16_t status) noexcept override { accepted = status; }
-  void OnRefused(std::uint16_t status) noexcept override { refused = status; }
+  void OnRefused(std::uint16_t status, const http::H2FieldList& fields) noexcept override {
+    refused = status;
+    refusal_reason = fields.Find("x-reason").value_or("");
+  }
   void OnData(Bytes bytes) noexcept override;
   void OnEnd() noexcept override {
     ++ends;
@@ -181,6 +184,7 @@ class TestStream final : public http::TunnelStreamHandler {
   TunnelEnd& end;
   http::TunnelStreamId id = 0;
   std::uint16_t accepted = 0;
+  std::string refusal_reason;
   std::uint16_t refused = 0;
   std::string received;
   std::uint64_t received_bytes = 0;

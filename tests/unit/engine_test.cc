@@ -178,6 +178,31 @@ TEST_F(EngineTest, UpdatesKeysInBothDirections) {
   EXPECT_EQ(client_.engine->state(), EngineState::kOpen);
 }
 
+TEST_F(EngineTest, FailsOnAFloodOfKeyUpdates) {
+  Open();
+  for (int i = 0; i < 100; ++i) {
+    client_.engine->UpdateKeys(/*ask_peer=*/false, client_.out);
+  }
+  Deliver(client_, server_);
+  EXPECT_EQ(server_.engine->state(), EngineState::kFailed);
+  EXPECT_EQ(server_.engine->failure(), TlsFailure::kProtocol);
+}
+
+TEST_F(EngineTest, HoldsOneAnswerForManyRequestedKeyUpdates) {
+  Open();
+  for (int i = 0; i < 1000; ++i) {
+    client_.engine->UpdateKeys(/*ask_peer=*/true, client_.out);
+    client_.engine->Send(BytesOf("."), client_.out);
+    Deliver(client_, server_);
+  }
+  EXPECT_EQ(TextOf(server_.in).size(), 1000U);
+  EXPECT_LT(server_.out.size(), 100U);
+  server_.engine->Send(BytesOf("b"), server_.out);
+  EXPECT_LT(server_.out.size(), 200U);
+  Deliver(server_, client_);
+  EXPECT_EQ(TextOf(client_.in), "b");
+}
+
 TEST_F(EngineTest, ReplacesItsKeyBeforeItWearsOut) {
   Open(/*records_per_key=*/4);
   io::ByteBuffer plain;

@@ -11,6 +11,7 @@
 
 #include "agent/io/socket.h"
 #include "tests/support/proxy_bed.h"
+#include "tests/support/root_test.h"
 #include "tests/support/tcp.h"
 
 namespace weir::test {
@@ -349,6 +350,7 @@ TEST_F(OutboundTest, HoldsNoBuffersForIdleConnections) {
   files.rlim_cur = files.rlim_max;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
   if (files.rlim_cur < kCount * 4 + 200) {
+    ASSERT_FALSE(SkippingFails()) << "needs " << kCount * 4 + 200 << " descriptors: ulimit -n";
     GTEST_SKIP() << "needs " << kCount * 4 + 200 << " descriptors";
   }
   std::vector<Pair> pairs;

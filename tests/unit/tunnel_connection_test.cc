@@ -157,13 +157,13 @@ TEST_F(TunnelConnectionTest, ClosesATunnelWhosePeerTheOwnerDoesNotAdmit) {
   EXPECT_EQ(session.refused, Reason::kTunnelClosed);
 }
 
-TEST_F(TunnelConnectionTest, HandsOnTheStatusOfARefusal) {
-  server_.refuse_with = 503;
+TEST_F(TunnelConnectionTest, HandsOnTheReasonOfARefusal) {
+  server_.refuse_with = Reason::kPlaintextRefused;
   Session& session = Open();
   session.Send("lost");
   ASSERT_TRUE(Until([&] { return session.refusals == 1; }));
-  EXPECT_EQ(session.status, 503);
-  EXPECT_EQ(session.refused, Reason::kTunnelRefused);
+  EXPECT_EQ(session.status, 502);
+  EXPECT_EQ(session.refused, Reason::kPlaintextRefused);
   EXPECT_EQ(session.stream->connection(), nullptr);
   EXPECT_EQ(pool_->size(), 1U);
 }
@@ -268,37 +268,6 @@ TEST_F(TunnelConnectionTest, DrainsWithoutALoss) {
   ASSERT_TRUE(Until([&] { return server_.closed.size() == 1; }));
   EXPECT_EQ(server_.closed[0], Reason::kNone);
   EXPECT_EQ(session.resets + next.resets, 0);
-}
-
-// A verified peer that breaks the framing is cut off, and counted.
-TEST_F(TunnelConnectionTest, CutsOffAPeerThatBreaksTheFraming) {
-  const base::UniqueFd fd = io::ConnectTcp(server_.address).value();
-  auto engine = tls::Engine::Client(mesh_.svids[kAlice], tls::kAlpnWeir);
-  io::ByteBuffer out;
-  io::ByteBuffer plaintext;
-  engine->Start(out);
-  ASSERT_TRUE(Until([&] {
-    if (!out.empty()) {
-      const ssize_t sent = ::send(fd.get(), out.Readable().data(), out.size(), MSG_NOSIGNAL);
-      if (sent > 0) {
-        out.Consume(static_cast<std::size_t>(sent));
-      }
-    }
-    std::array<std::uint8_t, 16384> bytes{};
-    const ssize_t got = ::recv(fd.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-    if (got > 0) {
-      engine->Receive(io::Bytes(bytes).first(static_cast<std::size_t>(got)), plaintext, out);
-      if (engine->state() == tls::EngineState::kOpen && server_.closed.empty()) {
-        engine->Send(AsBytes("this is no HTTP/2 preface"), out);
-      }
-    }
-    return !server_.closed.empty();
-  }));
-  EXPECT_EQ(server_.closed[0], Reason::kTunnelProtocol);
-  EXPECT_EQ(
-      server_.counters.violations[static_cast<std::size_t>(http::TunnelViolation::kBadPreface)]
-          .value(),
-      1U);
 }
 
 TEST_F(TunnelConnectionTest, StreamsMayOutliveTheirTunnel) {

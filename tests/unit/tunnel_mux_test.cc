@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <vector>
+
 #include "tests/support/tunnel_rig.h"
 
 namespace weir::http {
@@ -75,15 +78,42 @@ TEST(TunnelMuxTest, AServerWritesOnlyAfterAccept) {
 
 TEST(TunnelMuxTest, RefusesWithAStatusAndForgets) {
   TunnelPair pair;
-  pair.server.on_opened = [&](TestStream& stream) { pair.server.mux.Refuse(stream.id, 503); };
+  pair.server.on_opened = [&](TestStream& stream) {
+    pair.server.mux.Refuse(stream.id, 503, std::array{http::H2Field{"x-reason", "it is shut"}});
+  };
   TestStream& client = pair.client.Open();
   client.Send("early and lost");
   ASSERT_TRUE(pair.Pump());
   EXPECT_EQ(client.refused, 503);
+  EXPECT_EQ(client.refusal_reason, "it is shut");
   EXPECT_EQ(client.resets, 0);
   EXPECT_EQ(pair.client.mux.stream_count(), 0U);
   EXPECT_EQ(pair.server.mux.stream_count(), 0U);
   EXPECT_EQ(pair.client.errors + pair.server.errors, 0);
+}
+
+// A storm of 5,000 resets a second over a long way: what was under way for them is no fault.
+TEST(TunnelMuxTest, DataUnderWayForManyResetStreamsIsNotHeldAgainstThePeer) {
+  TunnelPair pair;
+  pair.client.Open();
+  ASSERT_TRUE(pair.Pump());  // the server's limit is known now
+  constexpr std::size_t kStreams = 500;
+  for (std::size_t round = 0; round < 6; ++round) {
+    std::vector<TestStream*> mine;
+    for (std::size_t i = 0; i < kStreams; ++i) {
+      mine.push_back(&pair.client.Open());
+    }
+    ASSERT_TRUE(pair.Pump());
+    for (std::size_t i = 0; i < kStreams; ++i) {
+      pair.server.at(1 + round * kStreams + i).Send("late");
+    }
+    for (TestStream* stream : mine) {
+      pair.client.mux.ResetStream(stream->id, http::H2Error::kCancel);
+    }
+    ASSERT_TRUE(pair.Pump());
+    ASSERT_EQ(pair.client.errors + pair.server.errors, 0) << "in round " << round;
+  }
+  EXPECT_EQ(pair.client.mux.stream_count() + pair.server.mux.stream_count(), 2U);
 }
 
 TEST(TunnelMuxTest, HalfClosesInBothOrders) {
