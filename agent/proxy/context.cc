@@ -20,10 +20,8 @@ class MeshView final : public TunnelEnvironment {
   }
   Reason CheckPeer(const TunnelKey& key, const tls::PeerInfo& peer) noexcept override {
     const model::Workload* expected = context_.snapshot->FindByAddress(key.destination);
-    if (expected == nullptr || expected->identity.uri() != peer.spiffe_id) {
-      return Reason::kPeerIdentityMismatch;
-    }
-    return expected->node == peer.node ? Reason::kNone : Reason::kPeerNodeMismatch;
+    return expected == nullptr ? Reason::kPeerIdentityMismatch
+                               : WorkerContext::CheckServer(*expected, peer);
   }
 
  private:
@@ -78,6 +76,13 @@ bool WorkerContext::OverLimit(model::LocalId id) const {
   const std::uint32_t limit = snapshot->limits().max_connections_per_workload;
   const std::uint32_t share = (limit + options.worker_count - 1) / options.worker_count;
   return sessions.CountOf(id) > share;
+}
+
+Reason WorkerContext::CheckServer(const model::Workload& expected, const tls::PeerInfo& peer) {
+  if (expected.identity.uri() != peer.spiffe_id) {
+    return Reason::kPeerIdentityMismatch;
+  }
+  return expected.node == peer.node ? Reason::kNone : Reason::kPeerNodeMismatch;
 }
 
 WorkerContext::PeerAnswer WorkerContext::IdentifyPeer(const model::Snapshot& of,

@@ -48,6 +48,10 @@ struct WorkerContext {
   [[nodiscard]] PeerAnswer IdentifyPeer(const model::Snapshot& of, const base::IpAddress& address,
                                         const tls::PeerInfo& peer) const;
 
+  // Whether `peer` is `expected`, and where that lives: kNone, or what is wrong.
+  [[nodiscard]] static observe::Reason CheckServer(const model::Workload& expected,
+                                                   const tls::PeerInfo& peer);
+
   WorkerOptions options;
   io::EventLoop& loop;
   WorkerStats& stats;

@@ -204,11 +204,12 @@ void InboundSession::Start(io::Bytes first) {
   }
 }
 
-void InboundSession::OnSnapshot() noexcept {
-  const model::LocalWorkload* now = context().snapshot->FindLocal(owner());
-  if (now == nullptr || !AllowsPlainText(*context().snapshot, *now)) {
-    Abort(Reason::kPolicyDenied);
+Reason InboundSession::Contradiction(const model::Snapshot& now) const {
+  const model::LocalWorkload* destination = now.FindLocal(owner());
+  if (destination == nullptr) {
+    return Reason::kNamespaceGone;
   }
+  return AllowsPlainText(now, *destination) ? Reason::kNone : Reason::kPlaintextRefused;
 }
 
 }  // namespace weir::proxy

@@ -51,7 +51,9 @@ class InboundSession final : public StreamSession {
   InboundSession(WorkerContext& context, InboundConnection connection);
   // `first` was read already.
   void Start(io::Bytes first);
-  void OnSnapshot() noexcept override;
+
+ private:
+  [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;
 };
 
 }  // namespace weir::proxy

@@ -72,9 +72,9 @@ void OutboundSession::Resolve() {
   }
 }
 
-void OutboundSession::OnSnapshot() noexcept {
-  if (!waits_for_registry_ || done()) {
-    return;
+bool OutboundSession::OnAwaitedSnapshot() noexcept {
+  if (!waits_for_registry_) {
+    return false;
   }
   RefreshSnapshot();
   if (snapshot()->FindByAddress(flow().destination.endpoint) != nullptr) {
@@ -82,6 +82,49 @@ void OutboundSession::OnSnapshot() noexcept {
     CancelUpstreamTimer();
     Resolve();
   }
+  return true;
+}
+
+// Whom the registry has just dropped may end in its own time; another one's address it may
+// not keep, and nobody goes round the mesh who would have to go through it now.
+Reason OutboundSession::Contradiction(const model::Snapshot& now) const {
+  const base::Endpoint& endpoint = flow().destination.endpoint;
+  const model::Workload* there = now.FindByAddress(endpoint);
+  switch (way_) {
+    case Way::kUnknown:
+      return Reason::kNone;
+    case Way::kJoin:
+      return there == nullptr ? Reason::kNone : JoinContradiction(now, *there);
+    case Way::kTunnel: {
+      // A tunnel that is not up yet is checked when it is.
+      const auto* connection = static_cast<const TunnelLeg*>(upstream())->connection();
+      return there == nullptr || connection == nullptr || !connection->up()
+                 ? Reason::kNone
+                 : WorkerContext::CheckServer(*there, connection->peer());
+    }
+    case Way::kPassthrough: {
+      if (there != nullptr) {
+        return Reason::kPlaintextRefused;
+      }
+      const model::LocalWorkload* source = now.FindLocal(owner());
+      const bool outside = !now.InMeshRange(endpoint.address) ||
+                           (source != nullptr && source->tls_mode == model::TlsMode::kPermissive);
+      return outside ? Reason::kNone : Reason::kUnknownDestination;
+    }
+  }
+  return Reason::kNone;
+}
+
+Reason OutboundSession::JoinContradiction(const model::Snapshot& now,
+                                          const model::Workload& there) const {
+  const model::LocalWorkload* local = now.FindLocal(there);
+  if (local == nullptr || local->id != server_side()->id) {
+    return Reason::kPeerIdentityMismatch;
+  }
+  const policy::Peer peer{.identity = &client_side()->workload->identity};
+  return policy::Decide(now, peer, *local).decision == policy::Decision::kDeny
+             ? Reason::kPolicyDenied
+             : Reason::kNone;
 }
 
 void OutboundSession::OnUpstreamTimer() noexcept {

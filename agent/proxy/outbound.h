@@ -18,7 +18,6 @@ class OutboundSession final : public StreamSession {
                   const base::Endpoint& client, base::UniqueFd fd);
   // Resolves and goes on; after the table gave the session its id.
   void Start();
-  void OnSnapshot() noexcept override;
   void OnWitness(bool alive) noexcept override;
 
  private:
@@ -29,6 +28,10 @@ class OutboundSession final : public StreamSession {
   void StartTunnel(const model::Workload& destination);
   void StartPassthrough();
   [[nodiscard]] base::IpAddress SourceAddress() const;
+  bool OnAwaitedSnapshot() noexcept override;
+  [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;
+  [[nodiscard]] observe::Reason JoinContradiction(const model::Snapshot& now,
+                                                  const model::Workload& there) const;
   void OnUpstreamOpen() noexcept override;
   void OnUpstreamFailed(observe::Reason reason) noexcept override;
   void OnUpstreamTimer() noexcept override;

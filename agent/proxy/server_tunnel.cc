@@ -118,6 +118,10 @@ TunnelLeg& ServedSession::leg() {
   return static_cast<TunnelLeg&>(*downstream());
 }
 
+const TunnelLeg& ServedSession::leg() const {
+  return static_cast<const TunnelLeg&>(*downstream());
+}
+
 // The tunnel came to one endpoint, or to the port for all of the workload's: the CONNECT
 // may ask for nothing else.
 bool ServedSession::Admits(std::string_view authority) {
@@ -181,16 +185,16 @@ void ServedSession::Identify() {
   ConnectDelivery(owner(), flow().destination.endpoint, address);
 }
 
-void ServedSession::OnSnapshot() noexcept {
-  if (done()) {
-    return;
+bool ServedSession::OnAwaitedSnapshot() noexcept {
+  if (!waits_for_registry_) {
+    return false;
   }
-  if (waits_for_registry_) {
-    RefreshSnapshot();
-    Identify();
-    return;
-  }
-  const model::Snapshot& now = *context().snapshot;
+  RefreshSnapshot();
+  Identify();
+  return true;
+}
+
+Reason ServedSession::Contradiction(const model::Snapshot& now) const {
   const TunnelConnection* connection = leg().connection();
   const base::IpAddress& address = flow().source.endpoint.address;
   // Whom the registry has just dropped may end in its own time; another one's address it
@@ -198,16 +202,17 @@ void ServedSession::OnSnapshot() noexcept {
   if (connection != nullptr && now.KnowsAddress(address)) {
     const auto answer = context().IdentifyPeer(now, address, connection->peer());
     if (answer.workload == nullptr) {
-      Abort(answer.reason);
-      return;
+      return answer.reason;
     }
   }
   const model::LocalWorkload* destination = now.FindLocal(owner());
-  const policy::Peer peer{.identity = &flow().source.workload->identity};
-  if (destination == nullptr ||
-      policy::Decide(now, peer, *destination).decision == policy::Decision::kDeny) {
-    Abort(Reason::kPolicyDenied);
+  if (destination == nullptr) {
+    return Reason::kNamespaceGone;
   }
+  const policy::Peer peer{.identity = &flow().source.workload->identity};
+  return policy::Decide(now, peer, *destination).decision == policy::Decision::kDeny
+             ? Reason::kPolicyDenied
+             : Reason::kNone;
 }
 
 void ServedSession::OnUpstreamTimer() noexcept {

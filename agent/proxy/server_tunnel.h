@@ -32,6 +32,7 @@ class ServerTunnel final : public Session, private TunnelOwner {
              io::Bytes received);
   void Abort(observe::Reason reason) noexcept override;
   void OnDrain() noexcept override;
+  void OnDrainEnd() noexcept override {}  // ends with its last stream
 
  private:
   observe::Reason OnTunnelUp(TunnelConnection& connection) noexcept override;
@@ -58,15 +59,17 @@ class ServedSession final : public StreamSession {
                 std::unique_ptr<TunnelStream> stream);
   // `authority` is what the CONNECT asks for.
   void Start(std::string_view authority);
-  void OnSnapshot() noexcept override;
 
  private:
+  bool OnAwaitedSnapshot() noexcept override;
+  [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;
   [[nodiscard]] bool Admits(std::string_view authority);
   void Identify();
   void OnUpstreamOpen() noexcept override;
   void OnUpstreamTimer() noexcept override;
   void RejectDownstream(observe::Reason reason) override;
   [[nodiscard]] TunnelLeg& leg();
+  [[nodiscard]] const TunnelLeg& leg() const;
 
   bool waits_for_registry_ = false;
   bool answered_ = false;

@@ -56,13 +56,19 @@ std::size_t SessionTable::CountOf(model::LocalId owner) const {
   return found == counts_.end() ? 0 : found->second;
 }
 
-void SessionTable::ForEach(const std::function<void(Session&)>& visit) {
+std::vector<SessionId> SessionTable::Ids() const {
   std::vector<SessionId> ids;
   ids.reserve(sessions_.size());
   for (const auto& [id, session] : sessions_) {
-    ids.push_back(id);
+    if (!session->retired_) {
+      ids.push_back(id);
+    }
   }
-  for (const SessionId id : ids) {
+  return ids;
+}
+
+void SessionTable::ForEach(const std::function<void(Session&)>& visit) {
+  for (const SessionId id : Ids()) {
     if (Session* session = Find(id)) {
       visit(*session);
     }

@@ -40,6 +40,8 @@ class Session {
   virtual void OnWitness(bool alive) noexcept { (void)alive; }
   // The worker drains: ends now if nothing is under way, else when it is done.
   virtual void OnDrain() noexcept {}
+  // The time to drain is over: ends, in order if nothing is lost by that.
+  virtual void OnDrainEnd() noexcept { Abort(observe::Reason::kDraining); }
 
  protected:
   // `counts`: against the limit of the workload's connections.
@@ -71,6 +73,8 @@ class SessionTable {
   [[nodiscard]] std::size_t size() const { return sessions_.size() - retired_.size(); }
   // Sessions that count against a workload now, retired ones of this turn included.
   [[nodiscard]] std::size_t CountOf(model::LocalId owner) const;
+  // Of those that are not retired.
+  [[nodiscard]] std::vector<SessionId> Ids() const;
   // Calls `visit` for each that is not retired; it may retire and insert.
   void ForEach(const std::function<void(Session&)>& visit);
 

@@ -221,9 +221,8 @@ void StreamSession::PassToDownstream(io::Bytes bytes) {
           /*from_client=*/false);
   FlushHeld();
   EndOfClient();
-  if (context_.draining && phase_ == StreamPhase::kHttp1 && relay_->idle() &&
-      down_->backlog() == 0) {
-    End(Reason::kDraining);
+  if (context_.draining && IdleHttp()) {
+    CloseInOrder(Reason::kDraining);
   }
 }
 
@@ -269,9 +268,19 @@ void StreamSession::WatchHeaders() {
 }
 
 void StreamSession::CloseAfterAnswer(Reason reason) {
+  up_->Reset(reason);
+  from_server_.ended = true;  // nothing comes of it any more
+  Linger(reason);
+}
+
+void StreamSession::CloseInOrder(Reason reason) {
+  up_->ShutdownWrite();
+  Linger(reason);
+}
+
+void StreamSession::Linger(Reason reason) {
   MakeRecords(reason);
   phase_ = StreamPhase::kLingering;
-  up_->Reset(reason);
   down_->ShutdownWrite();
   held_.Clear();
   held_.Trim();
@@ -375,7 +384,9 @@ void StreamSession::MaybeEnd() {
     return;
   }
   if (phase_ == StreamPhase::kLingering) {
-    End(Reason::kNone);
+    if (from_server_.ended) {
+      End(Reason::kNone);
+    }
   } else if (client_end_passed_ && from_server_.ended && up_->backlog() == 0) {
     End(Reason::kNone);
   }
@@ -386,7 +397,10 @@ void StreamSession::OnLegFailed(Leg& leg, Reason reason) noexcept {
     return;
   }
   if (&leg == up_.get()) {
-    if (up_open_) {
+    if (phase_ == StreamPhase::kLingering) {
+      from_server_.ended = true;
+      MaybeEnd();
+    } else if (up_open_) {
       down_->Reset(reason);
       End(reason);
     } else {
@@ -415,6 +429,10 @@ void StreamSession::Abort(Reason reason) noexcept {
   if (done()) {
     return;
   }
+  if (phase_ == StreamPhase::kLingering && reason == Reason::kDraining) {
+    End(reason);  // has been told in order
+    return;
+  }
   if (up_ != nullptr) {
     up_->Reset(reason);
   }
@@ -422,9 +440,41 @@ void StreamSession::Abort(Reason reason) noexcept {
   End(reason);
 }
 
+void StreamSession::OnSnapshot() noexcept {
+  if (done() || phase_ == StreamPhase::kLingering || OnAwaitedSnapshot()) {
+    return;
+  }
+  const Reason reason = Contradiction(*context_.snapshot);
+  if (reason != Reason::kNone) {
+    Abort(reason);
+  }
+}
+
+bool StreamSession::IdleHttp() const {
+  return phase_ == StreamPhase::kHttp1 && up_open_ && relay_->idle() && down_->backlog() == 0;
+}
+
 void StreamSession::OnDrain() noexcept {
-  if (phase_ == StreamPhase::kHttp1 && relay_->idle() && down_->backlog() == 0) {
-    End(Reason::kDraining);
+  bytes_at_drain_ = flow_.bytes_sent + flow_.bytes_received;
+  if (IdleHttp()) {
+    CloseInOrder(Reason::kDraining);
+  }
+}
+
+// Opaque bytes do not say where one thing ends and the next begins. A connection that was
+// silent both ways all the time is between two; one that is half closed waits for something.
+void StreamSession::OnDrainEnd() noexcept {
+  if (done() || phase_ == StreamPhase::kLingering) {
+    return;
+  }
+  const bool plain = phase_ == StreamPhase::kOpaque || phase_ == StreamPhase::kDetecting;
+  const bool silent = up_open_ && held_.empty() && down_->backlog() + up_->backlog() == 0 &&
+                      bytes_at_drain_ == flow_.bytes_sent + flow_.bytes_received;
+  const bool whole = !from_client_.ended && !from_server_.ended;
+  if (plain && silent && whole) {
+    CloseInOrder(Reason::kDraining);
+  } else {
+    Abort(Reason::kDraining);
   }
 }
 

@@ -26,8 +26,9 @@ namespace weir::proxy {
 //   kOpaque      passed on                     passed on                kDone
 //   kHttp1       through the relay             through the relay        kOpaque (Upgrade),
 //                                                                       kLingering, kDone
-//   kLingering   dropped: the answer to a bad request must not be lost  kDone
-//                by the RST that a close with unread bytes makes
+//   kLingering   dropped: the answer to a bad request or the end of an  kDone
+//                idle connection must not be lost by the RST that a
+//                close with unread bytes makes
 //   kDone        dropped, until the turn ends                           -
 enum class StreamPhase : std::uint8_t { kDetecting, kOpaque, kHttp1, kLingering, kDone };
 
@@ -40,7 +41,9 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   ~StreamSession() override;
   void Abort(observe::Reason reason) noexcept override;
   [[nodiscard]] bool Involves(model::LocalId id) const override;
+  void OnSnapshot() noexcept final;
   void OnDrain() noexcept override;
+  void OnDrainEnd() noexcept override;
 
  protected:
   StreamSession(WorkerContext& context, model::LocalId owner, observe::Direction direction);
@@ -77,11 +80,17 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   virtual void OnUpstreamFailed(observe::Reason reason) noexcept { Fail(reason); }
   // What ArmUpstreamTimer was for.
   virtual void OnUpstreamTimer() noexcept;
+  // A newer snapshot came. True if this session waited for one: it has gone on by then.
+  virtual bool OnAwaitedSnapshot() noexcept { return false; }
+  // Why a session may not go on as it does under the newer snapshot `now`: somebody else is
+  // at the other end, or the policy has changed. kNone if it may.
+  [[nodiscard]] virtual observe::Reason Contradiction(const model::Snapshot& now) const = 0;
   // How a downstream without an upstream is turned away.
   virtual void RejectDownstream(observe::Reason reason) { down_->Reset(reason); }
 
   [[nodiscard]] bool done() const { return phase_ == StreamPhase::kDone; }
   [[nodiscard]] WorkerContext& context() { return context_; }
+  [[nodiscard]] const WorkerContext& context() const { return context_; }
   [[nodiscard]] LegOwner& leg_owner() { return *this; }
   [[nodiscard]] const model::SnapshotPtr& snapshot() const { return snapshot_; }
   void RefreshSnapshot() { snapshot_ = context_.snapshot; }
@@ -89,6 +98,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   [[nodiscard]] const observe::Flow& flow() const { return flow_; }
   [[nodiscard]] Leg* downstream() { return down_.get(); }
   [[nodiscard]] Leg* upstream() { return up_.get(); }
+  [[nodiscard]] const Leg* downstream() const { return down_.get(); }
+  [[nodiscard]] const Leg* upstream() const { return up_.get(); }
   // Whose records these are: the side that this node plays. A same-node join has both.
   void SetClientSide(std::shared_ptr<const model::LocalWorkload> local);
   void SetServerSide(std::shared_ptr<const model::LocalWorkload> local);
@@ -134,6 +145,10 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void MaybeEnd();
   void WatchHeaders();
   void CloseAfterAnswer(observe::Reason reason);
+  // Both ends are told in order that nothing more comes.
+  void CloseInOrder(observe::Reason reason);
+  void Linger(observe::Reason reason);
+  [[nodiscard]] bool IdleHttp() const;
   void CloseIfUnanswerable();
 
   // finish.cc
@@ -159,6 +174,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   seam::ConnectRequest delivery_;  // for another try
   Half from_client_;
   Half from_server_;
+  std::uint64_t bytes_at_drain_ = 0;  // both ways, when the drain began
   std::uint32_t exchanges_ = 0;
   model::ProtocolHint hint_ = model::ProtocolHint::kNone;
   StreamPhase phase_ = StreamPhase::kDetecting;

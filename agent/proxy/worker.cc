@@ -11,6 +11,7 @@
 #include "agent/io/event_loop.h"
 #include "agent/proxy/acceptor.h"
 #include "agent/proxy/context.h"
+#include "agent/proxy/snapshot_scan.h"
 #include "agent/proxy/witness.h"
 
 namespace weir::proxy {
@@ -26,6 +27,7 @@ class Worker::Core final : private io::EventHandler {
         mailbox_(mailbox),
         context_(options, *loop_, stats),
         acceptor_(context_),
+        scan_(*loop_, context_.sessions),
         grace_(*loop_, [this] { EndDrain(); }) {}
   ~Core() = default;
 
@@ -60,7 +62,7 @@ class Worker::Core final : private io::EventHandler {
     context_.tunnel_context.limits = TunnelLimits::From(limits);
     context_.window_budget.set_limit_bytes(limits.buffer_budget_bytes /
                                            context_.options.worker_count);
-    context_.sessions.ForEach([](Session& session) { session.OnSnapshot(); });
+    scan_.Begin();
   }
   void Do(AddListeners& command) {
     if (!context_.draining) {
@@ -97,7 +99,9 @@ class Worker::Core final : private io::EventHandler {
   }
   void Do(Stop&) { loop_->Stop(); }
 
-  void EndDrain() { AbortAll(Reason::kDraining); }
+  void EndDrain() {
+    context_.sessions.ForEach([](Session& session) { session.OnDrainEnd(); });
+  }
   void AbortAll(Reason reason) {
     context_.sessions.ForEach([reason](Session& session) { session.Abort(reason); });
   }
@@ -106,6 +110,7 @@ class Worker::Core final : private io::EventHandler {
   base::Mailbox<Command>& mailbox_;
   WorkerContext context_;
   Acceptor acceptor_;
+  SnapshotScan scan_;
   io::Timer grace_;
   io::Watch watch_;
   std::atomic<bool> drain_began_{false};

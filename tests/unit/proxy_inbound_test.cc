@@ -185,7 +185,7 @@ TEST_F(InboundTest, EndsPlainSessionsWhenTheWorkloadBecomesStrict) {
   bed_.Publish();
   EXPECT_EQ(ReceiveEnd(client.get()), StreamEnd::kReset);
   EXPECT_EQ(ReceiveEnd(served.get()), StreamEnd::kReset);
-  EXPECT_TRUE(bed_.SeesReason(1, Reason::kPolicyDenied));
+  EXPECT_TRUE(bed_.SeesReason(1, Reason::kPlaintextRefused));
 }
 
 TEST_F(InboundTest, RefusesAPeerOfAnotherIdentity) {
@@ -359,6 +359,7 @@ TEST_F(InboundTest, RefusesAPeerThatTheRegistryNeverHearsOf) {
   const auto client = bed_.Connect(late, application_.endpoint);
   EXPECT_EQ(ReceiveEnd(client.get()), StreamEnd::kReset);
   EXPECT_TRUE(bed_.SeesReason(1, Reason::kPeerIdentityMismatch));
+  EXPECT_TRUE(bed_.SeesReason(0, Reason::kPeerIdentityMismatch)) << "what the far agent says";
   EXPECT_TRUE(NobodyCame());
 }
 
