@@ -45,12 +45,18 @@ std::optional<MountLine> ParseMountLine(std::string_view line) {
   return MountLine{.root = fields[3], .mount_point = fields[4], .type = *std::next(dash)};
 }
 
-// Depth of `path` below the mount point of its cgroup2 tree; -1 if unknown.
+// Inode number of the hierarchy's root (kernfs). A cgroup namespace shows a cgroup further
+// below as the root of its mount; only the number tells.
+constexpr ino_t kRootInode = 1;
+
+// Depth of `path` below the root of its cgroup2 tree; -1 if unknown.
 int LevelOf(const std::string& path) {
   const auto mount = FindCgroupMount();
   std::error_code error;
   const auto real = std::filesystem::canonical(path, error);
-  if (!mount || !mount->whole || error) {
+  struct stat top{};
+  if (!mount || !mount->whole || error || ::stat(mount->path.c_str(), &top) != 0 ||
+      top.st_ino != kRootInode) {
     return -1;
   }
   const auto relative = real.lexically_relative(mount->path);
