@@ -153,6 +153,8 @@ class Discovery final : public WorkloadDiscovery {
     Look();
   }
 
+  void LookNow() override { Look(); }
+
   [[nodiscard]] std::vector<Appeared> Present() const override {
     std::vector<Appeared> all;
     for (const auto& [name, one] : present_) {

@@ -57,6 +57,8 @@ class WorkloadDiscovery {
 
   // What to look for from now on, and looks at once: callbacks run inside this call.
   virtual void SetWorkloads(const std::vector<WorkloadConfig>& workloads) = 0;
+  // Looks now instead of at the next second; callbacks run inside this call.
+  virtual void LookNow() = 0;
   // Those that exist now.
   [[nodiscard]] virtual std::vector<Appeared> Present() const = 0;
 

@@ -135,6 +135,7 @@ void Agent::Tick() {
   if (stopping_) {
     return;
   }
+  ExpectCgroups();  // a parent directory may have come
   const auto gone = datapath_->Sweep();
   enroller_->Drop(gone);
   enroller_->Reconcile();
@@ -147,6 +148,12 @@ void Agent::Tick() {
   PublishFacts();
   if (WatchdogInterval()) {
     NotifySystemd("WATCHDOG=1");
+  }
+}
+
+void Agent::ExpectCgroups() {
+  if (auto done = datapath_->Expect(ExpectedCgroups(agent_, datapath_->cgroup_path())); !done) {
+    Warn("units that start are not closed at once: " + done.error().ToString());
   }
 }
 
@@ -226,6 +233,7 @@ void Agent::Reload() {
   }
   agent_ = std::move(applicable);
   (void)base::SetLogLevel(agent_.log_level);  // validated with the file
+  ExpectCgroups();
   discovery_->SetWorkloads(agent_.workloads);
   if (auto done = identities_->Reload(); !done) {
     Warn("certificate authority: " + done.error().ToString() + "; the one before stays in use");

@@ -12,6 +12,7 @@
 #include "agent/base/error.h"
 #include "agent/config/discovery.h"
 #include "agent/config/source.h"
+#include "agent/daemon/arrivals.h"
 #include "agent/daemon/enroller.h"
 #include "agent/daemon/facts.h"
 #include "agent/daemon/workload_tally.h"
@@ -65,6 +66,7 @@ class Agent final : private io::EventHandler {
   void OnPresenceChanged();
   void SetTraceBackend(const config::BuildResult& result);
   void Tick();
+  void ExpectCgroups();
   void ProbeNext();
   void Probe(model::LocalId id);
   [[nodiscard]] std::set<std::string> PresentNames() const;
@@ -101,6 +103,7 @@ class Agent final : private io::EventHandler {
   std::unique_ptr<config::ConfigSource> source_;
   std::unique_ptr<identity::SvidManager> identities_;
   std::unique_ptr<datapath::Datapath> datapath_;
+  std::unique_ptr<Arrivals> arrivals_;
   std::unique_ptr<proxy::WorkerSet> workers_;
   std::unique_ptr<Enroller> enroller_;
   std::unique_ptr<admin::AdminServer> admin_;

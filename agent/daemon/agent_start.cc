@@ -194,6 +194,12 @@ std::expected<void, StartFailure> Agent::StartDataPath() {
   }
   datapath_ = std::move(*datapath);
   facts_.features = datapath_->Features();
+  ExpectCgroups();
+  auto arrivals = Arrivals::Create(*loop_, *datapath_, [this] { discovery_->LookNow(); });
+  if (!arrivals) {
+    return Fail(kExitOther, std::move(arrivals).error());
+  }
+  arrivals_ = std::move(*arrivals);
   auto workers = proxy::WorkerSet::Create({.sockets = *datapath_,
                                            .redirections = *datapath_,
                                            .records = *pipeline_,

@@ -127,6 +127,10 @@ base::Result<void> DatapathImpl::AttachHooks() {
     return base::SystemError("identify " + parts_.cgroup_path);
   }
   for (const Hook hook : kHooks) {
+    if ((hook == Hook::kCgroupMkdir || hook == Hook::kCgroupRmdir) &&
+        !parts_.programs->sees_cgroups()) {
+      continue;
+    }
     auto former = BpfLink::OpenPinned(parts_.pins.File(ToString(hook)));
     if (!former) {
       return std::unexpected(former.error());
@@ -169,12 +173,12 @@ base::Result<void> DatapathImpl::WriteHost() {
 }
 
 bool DatapathImpl::AnyClosed() const {
-  return !unclaimed_netns_.empty() || !unclaimed_cgroups_.empty() ||
+  return !unclaimed_netns_.empty() || !unclaimed_cgroups_.empty() || expecting_ ||
          std::ranges::any_of(workloads_, [](const auto& item) { return item.second.closed(); });
 }
 
 bool DatapathImpl::NamespaceClosed(const Namespace& ns) const {
-  return (ns.home() && !unclaimed_cgroups_.empty()) ||
+  return (ns.home() && (expecting_ || !unclaimed_cgroups_.empty())) ||
          std::ranges::any_of(workloads_, [&](const auto& item) {
            return item.second.ns == &ns && item.second.closed();
          });

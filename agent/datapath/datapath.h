@@ -55,6 +55,12 @@ struct Enrolment {
   std::vector<std::uint16_t> ports;
 };
 
+// A cgroup that a closed workload's processes will be in once somebody makes it.
+struct ExpectedCgroup {
+  std::string name;    // of its directory
+  std::string parent;  // directory that it is made in; empty: anywhere (a systemd unit)
+};
+
 // One kernel feature, found out by trying it.
 struct Feature {
   std::string name;       // "sk_lookup program"
@@ -143,6 +149,16 @@ class Datapath : public seam::SocketFactory, public seam::Redirections {
   virtual base::Result<std::vector<std::vector<seam::Listener>>> Enrol(const Enrolment&) = 0;
   // Control. Undoes everything that Enrol did; the workers close their listeners.
   virtual base::Result<void> Unenrol(model::LocalId id) = 0;
+  // Control. Cgroups of closed workloads that may be made from now on, all of them: each is
+  // refused in both directions from its birth until it is enrolled, also while no agent
+  // runs. A parent that does not exist yet is for a later call; a name of 120 bytes or more
+  // is not supported and has no effect. Without the kernel's help (see Features) nothing
+  // happens. Only cgroups that root makes count.
+  virtual base::Result<void> Expect(const std::vector<ExpectedCgroup>& cgroups) = 0;
+  // Control. A descriptor of this object's that is readable when an expected cgroup was
+  // made, until TakeArrivals(); -1 where the kernel does not tell.
+  [[nodiscard]] virtual int arrivals_fd() const = 0;
+  virtual void TakeArrivals() = 0;
   // Control. Changes what happens to a workload while no agent runs.
   virtual base::Result<void> SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) = 0;
   // Control. Forgets closed workloads of an earlier run that were not enrolled again:

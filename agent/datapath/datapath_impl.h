@@ -36,6 +36,9 @@ class DatapathImpl final : public Datapath {
   // Control thread; see Datapath.
   base::Result<std::vector<std::vector<seam::Listener>>> Enrol(const Enrolment& wanted) override;
   base::Result<void> Unenrol(model::LocalId id) override;
+  base::Result<void> Expect(const std::vector<ExpectedCgroup>& cgroups) override;
+  [[nodiscard]] int arrivals_fd() const override { return parts_.programs->arrivals_fd(); }
+  void TakeArrivals() override { parts_.programs->TakeArrivals(); }
   base::Result<void> SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) override;
   unsigned DropUnclaimed() override;
   std::vector<model::LocalId> Sweep() override;
@@ -91,6 +94,10 @@ class DatapathImpl final : public Datapath {
   // Takes a workload out of everything; it goes back to unclaimed when it was.
   base::Result<void> Remove(Workload& workload, bool was_unclaimed);
   base::Result<void> ReleaseNamespace(Namespace& ns);
+  // Expected cgroups need the lookup of the agent's own namespace, enrolled units or not.
+  base::Result<void> HoldHome();
+  [[nodiscard]] bool IsUnclaimed(std::uint64_t cgroup) const;
+  base::Result<Namespace*> OpenNamespace(const std::string& path);
   // Rules, routes and sysctls that a crash left where no workload is enrolled now.
   [[nodiscard]] base::Result<void> CleanUnusedNamespaces() const;
 
@@ -121,6 +128,7 @@ class DatapathImpl final : public Datapath {
   // Closed workloads of an earlier run that nobody has enrolled again.
   std::set<std::uint64_t> unclaimed_netns_;
   std::set<std::uint64_t> unclaimed_cgroups_;
+  bool expecting_ = false;  // weir_expected has entries
   bool stopped_ = false;
 };
 

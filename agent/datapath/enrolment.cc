@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -10,6 +8,7 @@ namespace weir::datapath {
 namespace {
 
 constexpr std::size_t kMaxOlderConnections = 65536;
+constexpr char kOwnNetns[] = "/proc/thread-self/ns/net";
 
 base::Error Name(const Enrolment& wanted, const base::Error& error) {
   return base::Error(error.code(), "enrol " + wanted.name + ": " + error.message(),
@@ -40,7 +39,7 @@ base::Result<std::vector<std::vector<seam::Listener>>> DatapathImpl::Enrol(
   if (const auto* match = std::get_if<CgroupPath>(&wanted.match)) {
     workload.cgroup = IdentifyCgroup(match->path).value_or(CgroupId{});
   }
-  const bool was_unclaimed = workload.cgroup ? unclaimed_cgroups_.contains(workload.cgroup->id)
+  const bool was_unclaimed = workload.cgroup ? IsUnclaimed(workload.cgroup->id)
                                              : unclaimed_netns_.contains((*ns)->cookie());
   auto listeners = Intercept(workload);
   if (!listeners) {
@@ -57,7 +56,7 @@ base::Result<std::vector<std::vector<seam::Listener>>> DatapathImpl::Enrol(
 
 // Opens the namespace that the workload lives in, or finds it open already.
 base::Result<Namespace*> DatapathImpl::FindNamespace(const Enrolment& wanted) {
-  std::string path = "/proc/thread-self/ns/net";
+  std::string path = kOwnNetns;
   const auto* cgroup = std::get_if<CgroupPath>(&wanted.match);
   if (cgroup != nullptr) {
     auto identity = IdentifyCgroup(cgroup->path);
@@ -73,6 +72,21 @@ base::Result<Namespace*> DatapathImpl::FindNamespace(const Enrolment& wanted) {
   } else {
     path = std::get<NetnsPath>(wanted.match).path;
   }
+  auto opened = OpenNamespace(path);
+  if (!opened) {
+    return opened;
+  }
+  for (const auto& [id, workload] : workloads_) {
+    if (workload.ns == *opened && (cgroup == nullptr || !workload.cgroup)) {
+      return base::MakeError(base::ErrorCode::kAlreadyExists,
+                             path + " is enrolled as " + workload.wanted.name);
+    }
+  }
+  return opened;
+}
+
+// The namespace at `path`, as the one object of it.
+base::Result<Namespace*> DatapathImpl::OpenNamespace(const std::string& path) {
   auto opened = Namespace::Open(kernel_, path);
   if (!opened) {
     return std::unexpected(opened.error());
@@ -80,13 +94,6 @@ base::Result<Namespace*> DatapathImpl::FindNamespace(const Enrolment& wanted) {
   auto& slot = namespaces_[(*opened)->cookie()];
   if (!slot) {
     slot = std::move(*opened);
-    return slot.get();
-  }
-  for (const auto& [id, workload] : workloads_) {
-    if (workload.ns == slot.get() && (cgroup == nullptr || !workload.cgroup)) {
-      return base::MakeError(base::ErrorCode::kAlreadyExists,
-                             path + " is enrolled as " + workload.wanted.name);
-    }
   }
   return slot.get();
 }
@@ -219,7 +226,7 @@ base::Result<void> DatapathImpl::Remove(Workload& workload, bool was_unclaimed) 
   table_.Remove(id);
   workloads_.erase(id);  // `workload` is gone from here on
   (void)WriteHost();     // an array element always fits
-  if (UsersOf(ns) == 0) {
+  if (UsersOf(ns) == 0 && !(ns.home() && expecting_)) {
     auto released = ReleaseNamespace(ns);
     result = result ? std::move(released) : std::move(result);
   }
@@ -243,6 +250,72 @@ base::Result<void> DatapathImpl::ReleaseNamespace(Namespace& ns) {
   return result;
 }
 
+// Refused, of an earlier run or since its birth, and not enrolled.
+bool DatapathImpl::IsUnclaimed(std::uint64_t cgroup) const {
+  const auto entry = MapGet<weir_workload>(map(Map::kCgroups), cgroup);
+  return entry && entry->local_id == 0;
+}
+
+base::Result<void> DatapathImpl::Expect(const std::vector<ExpectedCgroup>& cgroups) {
+  if (!parts_.programs->sees_cgroups()) {
+    return {};
+  }
+  std::set<std::string> wanted;  // the keys, as bytes
+  for (const auto& cgroup : cgroups) {
+    weir_cgroup_name key{};
+    const auto parent = cgroup.parent.empty() ? CgroupId{} : IdentifyCgroup(cgroup.parent);
+    if (cgroup.name.size() >= sizeof(key.name) || !parent) {
+      continue;
+    }
+    key.parent_id = parent->id;
+    cgroup.name.copy(key.name, sizeof(key.name) - 1);
+    if (auto set = MapSet(map(Map::kExpected), key, std::uint8_t{1}); !set) {
+      return set;
+    }
+    wanted.emplace(reinterpret_cast<const char*>(&key), sizeof(key));
+  }
+  bool fewer = false;
+  for (const auto& key : MapKeys<weir_cgroup_name>(map(Map::kExpected))) {
+    if (!wanted.contains({reinterpret_cast<const char*>(&key), sizeof(key)})) {
+      MapErase(map(Map::kExpected), key);
+      fewer = true;
+    }
+  }
+  // What waits for its enrolment may be nobody's any more; what is still a workload's is
+  // enrolled next.
+  for (const auto id :
+       fewer ? MapKeys<std::uint64_t>(map(Map::kCgroups)) : std::vector<std::uint64_t>{}) {
+    if (IsUnclaimed(id) && !unclaimed_cgroups_.contains(id)) {
+      MapErase(map(Map::kCgroups), id);
+    }
+  }
+  expecting_ = !wanted.empty();
+  if (auto held = HoldHome(); !held) {
+    return held;
+  }
+  return SyncPins();
+}
+
+base::Result<void> DatapathImpl::HoldHome() {
+  const auto found = namespaces_.find(home_cookie_);
+  if (!expecting_) {
+    return found != namespaces_.end() && UsersOf(*found->second) == 0
+               ? ReleaseNamespace(*found->second)
+               : base::Result<void>();
+  }
+  if (found != namespaces_.end() && found->second->lookup().valid()) {
+    return {};
+  }
+  auto ns = OpenNamespace(kOwnNetns);
+  if (!ns) {
+    return std::unexpected(ns.error());
+  }
+  if (auto done = (*ns)->SetUp(); !done) {
+    return done;
+  }
+  return (*ns)->AttachLookup(parts_.pins.LookupFile(home_cookie_));
+}
+
 base::Result<void> DatapathImpl::SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) {
   const auto found = workloads_.find(id);
   if (found == workloads_.end()) {
@@ -262,7 +335,7 @@ unsigned DatapathImpl::DropUnclaimed() {
   std::set<std::uint64_t> cookies;
   for (const auto cookie : parts_.pins.LookupCookies()) {
     if (!namespaces_.contains(cookie)) {
-      (void)::unlink(parts_.pins.LookupFile(cookie).c_str());
+      (void)PinDirectory::RemovePin(parts_.pins.LookupFile(cookie));  // best effort
       cookies.insert(cookie);
     }
   }

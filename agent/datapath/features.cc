@@ -118,6 +118,10 @@ std::vector<Feature> ProbeFeatures(const Programs& programs) {
   features.push_back(Named("fentry/inet_csk_listen_stop", "the end of listening sockets",
                            "a tracepoint that runs for every socket (tp_btf)"));
   features.back().available = programs.has_fentry();
+  features.push_back(Named("tp_btf/cgroup_mkdir", "units that start are refused until enrolled",
+                           "a unit is enrolled up to a second after its start; until then its "
+                           "connections pass weir by"));
+  features.back().available = programs.sees_cgroups();
   for (const auto& probe : kHelpers) {
     features.push_back(ProbeHelper(probe));
   }

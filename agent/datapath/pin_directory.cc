@@ -88,6 +88,16 @@ std::vector<std::uint64_t> PinDirectory::LookupCookies() const {
   return cookies;
 }
 
+bool PinDirectory::RemovePin(const std::string& file) {
+  // The kernel frees a link that loses its pin a moment later; detached it is without
+  // effect at once. Maps, and links of kinds without detachment, answer with an error.
+  const base::UniqueFd object(::bpf_obj_get(file.c_str()));
+  if (object.valid()) {
+    (void)::bpf_link_detach(object.get());
+  }
+  return ::unlink(file.c_str()) == 0;
+}
+
 base::Result<void> PinDirectory::Clear() const {
   std::error_code error;
   std::vector<std::filesystem::path> files;
@@ -95,13 +105,7 @@ base::Result<void> PinDirectory::Clear() const {
     files.push_back(entry.path());
   }
   for (const auto& file : files) {
-    // The kernel frees a link that loses its pin a moment later; detached it is without
-    // effect at once. Maps, and links of kinds without detachment, answer with an error.
-    const base::UniqueFd object(::bpf_obj_get(file.c_str()));
-    if (object.valid()) {
-      (void)::bpf_link_detach(object.get());
-    }
-    if (::unlink(file.c_str()) != 0) {
+    if (!RemovePin(file.string())) {
       return base::SystemError("remove the pin " + file.string());
     }
   }

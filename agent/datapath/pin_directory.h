@@ -31,6 +31,9 @@ class PinDirectory {
   [[nodiscard]] std::string LookupFile(std::uint64_t netns_cookie) const;
   // Cookies of the namespaces that have one.
   [[nodiscard]] std::vector<std::uint64_t> LookupCookies() const;
+  // Removes one pin; a link that it held has no effect any more when this returns. errno on
+  // failure.
+  static bool RemovePin(const std::string& file);
   // Removes every pin.
   base::Result<void> Clear() const;
 

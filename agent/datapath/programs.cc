@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "cgroups.skel.h"
 #include "connect.skel.h"
 #include "getpeername.skel.h"
 #include "listen_end.skel.h"
@@ -66,10 +67,12 @@ class Skeleton {
   Generated* object_;
 };
 
-constexpr std::array<std::pair<Map, const char*>, 11> kMapNames = {{
+constexpr std::array<std::pair<Map, const char*>, 13> kMapNames = {{
     {Map::kNetns, "weir_netns"},
     {Map::kCgroups, "weir_cgroups"},
     {Map::kHost, "weir_host"},
+    {Map::kExpected, "weir_expected"},
+    {Map::kArrivals, "weir_arrivals"},
     {Map::kPorts, "weir_ports"},
     {Map::kListeners, "weir_listeners"},
     {Map::kSockets, "weir_sockets"},
@@ -117,6 +120,14 @@ bool ProbeFentry() {
   return link.valid();
 }
 
+bool IsTracing(Hook hook) {
+  return hook == Hook::kListenEnd || hook == Hook::kCgroupMkdir || hook == Hook::kCgroupRmdir;
+}
+
+struct CloseRing {
+  void operator()(ring_buffer* ring) const { ::ring_buffer__free(ring); }
+};
+
 class LoadedPrograms final : public Programs {
  public:
   explicit LoadedPrograms(unsigned worker_count)
@@ -125,6 +136,7 @@ class LoadedPrograms final : public Programs {
         sockops_(sockops__open()),
         listeners_(listeners__open()),
         listen_end_(listen_end__open()),
+        cgroups_(cgroups__open()),
         worker_count_(worker_count) {}
 
   base::Result<void> Load();
@@ -133,6 +145,15 @@ class LoadedPrograms final : public Programs {
   }
   [[nodiscard]] std::uint32_t id(Hook hook) const override;
   [[nodiscard]] bool has_fentry() const override { return has_fentry_; }
+  [[nodiscard]] bool sees_cgroups() const override { return ring_ != nullptr; }
+  [[nodiscard]] int arrivals_fd() const override {
+    return ring_ == nullptr ? -1 : ::ring_buffer__epoll_fd(ring_.get());
+  }
+  void TakeArrivals() override {
+    if (ring_ != nullptr) {
+      (void)::ring_buffer__consume(ring_.get());  // the callback cannot fail
+    }
+  }
   [[nodiscard]] base::Result<BpfLink> Attach(Hook hook, int cgroup_fd) const override;
   [[nodiscard]] base::Result<void> Replace(Hook hook, BpfLink& link) const override {
     return link.Update(ProgramOf(hook));
@@ -148,6 +169,7 @@ class LoadedPrograms final : public Programs {
   [[nodiscard]] const bpf_program* ProgramOf(Hook hook) const;
   // Gives `object` the maps of the first one instead of its own.
   [[nodiscard]] base::Result<void> ShareMaps(bpf_object* object) const;
+  void LoadCgroups();
   base::Result<void> LoadSharing(bpf_object_skeleton* skeleton, bpf_object* object,
                                  const char* name) const;
 
@@ -156,6 +178,8 @@ class LoadedPrograms final : public Programs {
   Skeleton<struct sockops, sockops__destroy> sockops_;
   Skeleton<struct listeners, listeners__destroy> listeners_;
   Skeleton<struct listen_end, listen_end__destroy> listen_end_;
+  Skeleton<struct cgroups, cgroups__destroy> cgroups_;
+  std::unique_ptr<ring_buffer, CloseRing> ring_;  // of cgroups_; null: not seen
   unsigned worker_count_;
   bool has_fentry_ = false;
 };
@@ -216,7 +240,18 @@ base::Result<void> LoadedPrograms::Load() {
   }
   (void)::bpf_program__set_autoload(
       has_fentry_ ? listen_end_->progs.weir_state : listen_end_->progs.weir_listen_stop, false);
+  LoadCgroups();
   return LoadSharing(listen_end_->skeleton, listen_end_->obj, "listen_end");
+}
+
+// Optional: without it a unit is enrolled when the agent has found it.
+void LoadedPrograms::LoadCgroups() {
+  if (cgroups_.valid() && LoadSharing(cgroups_->skeleton, cgroups_->obj, "cgroups")) {
+    ring_.reset(::ring_buffer__new(
+        ::bpf_map__fd(cgroups_->maps.weir_arrived), [](void*, void*, std::size_t) { return 0; },
+        nullptr, nullptr));
+  }
+  (void)TakeLibbpfLog();  // a refusal is shown as a missing feature
 }
 
 const bpf_program* LoadedPrograms::ProgramOf(Hook hook) const {
@@ -233,6 +268,10 @@ const bpf_program* LoadedPrograms::ProgramOf(Hook hook) const {
       return sockops_->progs.weir_sockops;
     case Hook::kListenEnd:
       return has_fentry_ ? listen_end_->progs.weir_listen_stop : listen_end_->progs.weir_state;
+    case Hook::kCgroupMkdir:
+      return cgroups_->progs.weir_cgroup_mkdir;
+    case Hook::kCgroupRmdir:
+      return cgroups_->progs.weir_cgroup_rmdir;
   }
   return nullptr;
 }
@@ -246,8 +285,8 @@ std::uint32_t LoadedPrograms::id(Hook hook) const {
 
 base::Result<BpfLink> LoadedPrograms::Attach(Hook hook, int cgroup_fd) const {
   const bpf_program* program = ProgramOf(hook);
-  bpf_link* link = hook == Hook::kListenEnd ? ::bpf_program__attach_trace(program)
-                                            : ::bpf_program__attach_cgroup(program, cgroup_fd);
+  bpf_link* link = IsTracing(hook) ? ::bpf_program__attach_trace(program)
+                                   : ::bpf_program__attach_cgroup(program, cgroup_fd);
   if (link == nullptr) {
     return LibbpfError(std::string("attach the hook ") + ToString(hook), errno);
   }
@@ -366,6 +405,10 @@ const char* ToString(Hook hook) {
       return "sockops";
     case Hook::kListenEnd:
       return "listen_end";
+    case Hook::kCgroupMkdir:
+      return "cgroup_mkdir";
+    case Hook::kCgroupRmdir:
+      return "cgroup_rmdir";
   }
   return "";
 }

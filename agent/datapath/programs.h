@@ -51,18 +51,21 @@ class BpfLink {
   bpf_link* link_ = nullptr;
 };
 
-// The hooks that all workloads share; each is on a cgroup but kListenEnd.
+// The hooks that all workloads share; each is on a cgroup but the tracing ones.
 enum class Hook : std::uint8_t {
   kConnect4,
   kConnect6,
   kGetpeername4,
   kGetpeername6,
   kSockops,
-  kListenEnd
+  kListenEnd,
+  kCgroupMkdir,
+  kCgroupRmdir
 };
 // In the order of attachment: what records before what redirects.
-inline constexpr Hook kHooks[] = {Hook::kListenEnd,    Hook::kSockops,  Hook::kGetpeername4,
-                                  Hook::kGetpeername6, Hook::kConnect4, Hook::kConnect6};
+inline constexpr Hook kHooks[] = {Hook::kListenEnd,    Hook::kSockops,    Hook::kGetpeername4,
+                                  Hook::kGetpeername6, Hook::kConnect4,   Hook::kConnect6,
+                                  Hook::kCgroupMkdir,  Hook::kCgroupRmdir};
 // "connect4", ...; also the name of its pin.
 const char* ToString(Hook hook);
 
@@ -70,6 +73,8 @@ enum class Map : std::uint8_t {
   kNetns,
   kCgroups,
   kHost,
+  kExpected,
+  kArrivals,
   kPorts,
   kListeners,
   kSockets,
@@ -95,6 +100,12 @@ class Programs {
   [[nodiscard]] virtual base::Result<BpfLink> Attach(Hook hook, int cgroup_fd) const = 0;
   // Whether the listener's end is seen by fentry; else by a tracepoint of every socket.
   [[nodiscard]] virtual bool has_fentry() const = 0;
+  // Whether new cgroups are seen (kCgroupMkdir and kCgroupRmdir can be attached).
+  [[nodiscard]] virtual bool sees_cgroups() const = 0;
+  // Readable when an expected cgroup was made; -1 without sees_cgroups().
+  [[nodiscard]] virtual int arrivals_fd() const = 0;
+  // Makes arrivals_fd() unreadable until the next one.
+  virtual void TakeArrivals() = 0;
   // Puts a cgroup hook's program into a link that exists.
   [[nodiscard]] virtual base::Result<void> Replace(Hook hook, BpfLink& link) const = 0;
   // Loads the lookup program of one namespace and attaches it there, or puts it into

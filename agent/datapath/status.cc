@@ -48,6 +48,7 @@ constexpr std::array kCounterNames = {
     CounterName{WEIR_PARENT_WITHDRAWN, "parent", "trust-withdrawn"},
     CounterName{WEIR_PARENT_NO_STORAGE, "parent", "no-storage"},
     CounterName{WEIR_PARENT_HINT_FULL, "parent", "hints-full"},
+    CounterName{WEIR_ARRIVAL_FULL, "cgroup_mkdir", "workloads-full", true},
 };
 static_assert(kCounterNames.size() == WEIR_COUNTER_COUNT);
 

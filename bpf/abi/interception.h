@@ -37,6 +37,13 @@ struct weir_host {
 WEIR_ABI_SIZE(weir_host, 16);
 #define WEIR_MAX_CGROUP_LEVELS 16
 
+/* A cgroup that is a closed workload's from its birth. */
+struct weir_cgroup_name {
+  __u64 parent_id; /* 0: wherever it is made (a systemd unit) */
+  char name[120];  /* of its directory, zeros behind it */
+};
+WEIR_ABI_SIZE(weir_cgroup_name, 128);
+
 /* One of weir's listeners. */
 struct weir_listener_key {
   __u32 local_id;
@@ -167,5 +174,6 @@ enum weir_counter {
   WEIR_PARENT_WITHDRAWN,
   WEIR_PARENT_NO_STORAGE,
   WEIR_PARENT_HINT_FULL,
+  WEIR_ARRIVAL_FULL,
   WEIR_COUNTER_COUNT
 };

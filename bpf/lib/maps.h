@@ -30,6 +30,23 @@ struct {
   __type(value, struct weir_host);
 } weir_host SEC(".maps");
 
+/* Cgroups that are closed as soon as they are made. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 8192);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct weir_cgroup_name);
+  __type(value, __u8);
+} weir_expected SEC(".maps");
+
+/* Depths at which that happened, like weir_host.cgroup_levels; only the hook writes it. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, __u32);
+} weir_arrivals SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 8192);

@@ -40,5 +40,9 @@ static __always_inline struct weir_workload* weir_workload_of_socket_cgroup(stru
 static __always_inline __u32 weir_host_levels(__u64 netns_cookie) {
   __u32 zero = 0;
   struct weir_host* host = bpf_map_lookup_elem(&weir_host, &zero);
-  return host && host->netns_cookie == netns_cookie ? host->cgroup_levels : 0;
+  if (!host || host->netns_cookie != netns_cookie) {
+    return 0;
+  }
+  __u32* arrivals = bpf_map_lookup_elem(&weir_arrivals, &zero);
+  return host->cgroup_levels | (arrivals ? *arrivals : 0);
 }

@@ -1,3 +1,7 @@
+# A machine with systemd of its own; it installs what the build made.
+add_test(NAME unit_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/unit_e2e.py --build ${CMAKE_BINARY_DIR} -v)
+set_tests_properties(unit_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
 add_test(NAME crm_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/crm_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(crm_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)

@@ -32,10 +32,11 @@ ExecStart=/usr/bin/python3 -m http.server 8080 --bind :: --directory /srv/shop
 DynamicUser=yes
 StandardOutput=null
 """
-# Calls the pod when it is started, as any unit would: it knows nothing of weir.
+# Calls the pod as soon as it is started: it knows nothing of weir, and may be refused in the
+# moment that its enrolment takes.
 CALLER_UNIT = """[Service]
 Type=oneshot
-ExecStart=/usr/bin/curl -sf -m 5 http://{pod}:8080/pod.txt -o /run/caller.out
+ExecStart=/usr/bin/curl -sf -m 5 --retry 20 --retry-connrefused --retry-delay 1 http://{pod}:8080/pod.txt -o /run/caller.out
 """
 # The tests need not wait for half a minute.
 QUICK_WATCHDOG = "[Service]\nWatchdogSec=3\n"
@@ -56,6 +57,7 @@ class UnitTest(unittest.TestCase):
         cls.install()
         cls.machine.boot()
         cls.machine.run("systemctl", "start", "shop.service")
+        wait_until("the unit listens", LOG, lambda: ":8080" in cls.machine.run("ss", "-Hltn"))
         cls.before = cls.machine_state()
         cls.machine.run("systemctl", "start", "weir-agent.service")
         topology.start_in_pod(cls.pod, ["python3", "-m", "http.server", "8080", "--bind", cls.pod.address,
@@ -82,7 +84,8 @@ class UnitTest(unittest.TestCase):
             f"ca:\n  rootBundle: {ca}/root.pem\n  certificate: {ca}/nodes/node-a.pem\n"
             f"  key: {ca}/nodes/node-a.key\nworkloads:\n- name: pod\n  match:\n    netns: {cls.pod.netns}\n")
         documents = {"pod": cls.dataplane("pod", "node-a", cls.pod.address, cls.pod.address6),
-                     "shop": cls.dataplane("shop", "vm", VM_ADDRESS, VM_ADDRESS6)}
+                     "shop": cls.dataplane("shop", "vm", VM_ADDRESS, VM_ADDRESS6),
+                     "shop-caller": cls.dataplane("shop-caller", "vm", VM_ADDRESS, VM_ADDRESS6, inbound=False)}
         (RUN / "pod").mkdir()
         (RUN / "pod" / "pod.txt").write_text("pod\n")
         for directory in (RUN / "mesh.d", cls.machine.root / "etc/weir/mesh.d"):
@@ -98,11 +101,12 @@ class UnitTest(unittest.TestCase):
         (cls.machine.root / "etc/weir/ca/node.key").chmod(0o600)
 
     @staticmethod
-    def dataplane(name, node, address, address6):
+    def dataplane(name, node, address, address6, inbound=True):
         return (f"type: Dataplane\nmesh: default\nname: {name}\nlabels:\n  app: {name}\n"
                 f"  weir.io/node: {node}\n  weir.io/addresses: \"{address6}\"\n"
-                f"networking:\n  address: {address}\n  inbound:\n  - port: 8080\n    name: main\n"
-                f"    tags:\n      kuma.io/service: {name}\n      kuma.io/protocol: http\n")
+                f"networking:\n  address: {address}\n" + ("" if not inbound else
+                f"  inbound:\n  - port: 8080\n    name: main\n"
+                f"    tags:\n      kuma.io/service: {name}\n      kuma.io/protocol: http\n"))
 
     @classmethod
     def install(cls):
@@ -142,6 +146,11 @@ class UnitTest(unittest.TestCase):
         return [json.loads(line) for line in self.weir("flows", "-o", "jsonl", "--last", "1000",
                                                        expression).splitlines() if line]
 
+    def near_flows(self, expression):
+        return [json.loads(line) for line in sh(
+            BUILD / "bin" / "weir", "--socket", self.near.socket, "flows", "-o", "jsonl", "--last", "1000",
+            expression).splitlines() if line]
+
     def agent_pid(self):
         return self.machine.property("weir-agent.service", "MainPID")
 
@@ -169,6 +178,8 @@ class UnitTest(unittest.TestCase):
         self.machine.run("systemctl", "start", "caller.service")
         self.assertEqual(self.machine.run("cat", "/run/caller.out"), "pod\n")
         flows = wait_until("the flow", LOG, lambda: self.flows("src=shop-caller and dst=pod and dir=out"))
+        # Its very first connection did not pass weir by.
+        self.assertEqual(self.near_flows("dst=pod and reason=plaintext-refused"), [])
         self.assertEqual({f["mtls"] for f in flows}, {"mtls"})
         self.assertEqual({f["source"]["identity"] for f in flows}, {f"spiffe://{DOMAIN}/workload/shop-caller"})
 
@@ -188,13 +199,19 @@ class UnitTest(unittest.TestCase):
         self.assertNotEqual(self.from_outside().returncode, 0)
         wait_until("service is back", LOG, lambda: self.from_pod(VM_ADDRESS) == "shop\n", seconds=30)
 
-    def test_zz_2_a_stopped_agent_leaves_closed_units_refused(self):
+    def test_zz_2_a_stopped_agent_leaves_closed_units_refused_also_when_they_start_again(self):
         self.machine.run("systemctl", "stop", "weir-agent.service")
         self.assertEqual(self.machine.property("weir-agent.service", "Result"), "success")
         self.assertNotEqual(self.from_outside().returncode, 0)
-        self.assertNotEqual(subprocess.run(
-            ["nsenter", f"--target={self.machine.leader}", "-a", "systemctl", "start", "caller.service"],
-            capture_output=True).returncode, 0)
+        self.machine.run("systemctl", "restart", "shop.service")
+        wait_until("the unit listens", LOG, lambda: ":8080" in self.machine.run("ss", "-Hltn"))
+        self.assertNotEqual(self.from_outside().returncode, 0)
+        self.machine.write("etc/systemd/system/caller.service.d/once.conf",
+                           f"[Service]\nExecStart=\nExecStart=/usr/bin/curl -s -m5 http://{self.pod.address}:8080/\n")
+        self.machine.run("systemctl", "daemon-reload")
+        self.machine.run("systemctl", "start", "caller.service", check=False)
+        connection_refused = "7"  # curl's; from the far end it would be a reset
+        self.assertEqual(self.machine.property("caller.service", "ExecMainStatus"), connection_refused)
 
     def test_zz_3_uninstalling_leaves_the_machine_as_it_was(self):
         self.weir("uninstall-node")

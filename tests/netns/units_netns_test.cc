@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -252,6 +253,81 @@ TEST_F(UnitsTest, KeepsClosedUnitsRefusedAfterAKillUntilUninstalled) {
   ASSERT_TRUE(vm_.ns->Run([&] { return datapath::UninstallNode(options_); }));
   EXPECT_EQ(Outbound(unit_), "app " + vm_.v4);
   EXPECT_EQ(Inbound(server), "app ");
+}
+
+TEST_F(UnitsTest, RefusesAnExpectedUnitFromItsBirthUntilItIsEnrolled) {
+  Start();
+  const auto expect = [&](std::vector<datapath::ExpectedCgroup> cgroups) {
+    return vm_.ns->Run([&] { return agent_->datapath().Expect(cgroups); });
+  };
+  ASSERT_TRUE(expect({{.name = "late.service", .parent = {}},
+                      {.name = "job", .parent = sandbox_->cgroup()},
+                      {.name = "not-here-yet", .parent = sandbox_->cgroup() + "/absent"}}));
+  const std::string late = sandbox_->AddCgroup("unit.slice/late.service");
+  const std::string job = sandbox_->AddCgroup("job");
+  const std::string same_name = sandbox_->AddCgroup("unit.slice/job");
+  const Service server = Serve(late);
+  EXPECT_EQ(Outbound(late), Refused());
+  EXPECT_EQ(Inbound(server), Refused().substr(0, 4));
+  EXPECT_EQ(Outbound(job), Refused());
+  EXPECT_EQ(Outbound(same_name), "app " + vm_.v4) << "another parent's";
+  EXPECT_EQ(Outbound(sandbox_->cgroup()), "app " + vm_.v4);
+  ASSERT_TRUE(Enrol(Wanted(kId, late)));
+  EXPECT_EQ(Outbound(late).substr(0, 5), "out 7");
+  EXPECT_EQ(Inbound(server), "in 7");
+  ASSERT_TRUE(expect({}));
+  EXPECT_EQ(Outbound(job), "app " + vm_.v4) << "nobody's any more";
+  EXPECT_EQ(Outbound(late).substr(0, 5), "out 7");
+}
+
+TEST_F(UnitsTest, SaysWhenAnExpectedUnitComesAndGoes) {
+  Start();
+  ASSERT_TRUE(vm_.ns->Run(
+      [&] { return agent_->datapath().Expect({{.name = "late.service", .parent = {}}}); }));
+  pollfd wait{.fd = agent_->datapath().arrivals_fd(), .events = POLLIN, .revents = 0};
+  ASSERT_GE(wait.fd, 0);
+  EXPECT_EQ(::poll(&wait, 1, 0), 0);
+  const std::string late = sandbox_->AddCgroup("unit.slice/late.service");
+  EXPECT_EQ(::poll(&wait, 1, 5000), 1);
+  agent_->datapath().TakeArrivals();
+  EXPECT_EQ(::poll(&wait, 1, 0), 0);
+  ASSERT_EQ(::rmdir(late.c_str()), 0);
+  EXPECT_EQ(::poll(&wait, 1, 5000), 1);
+}
+
+TEST_F(UnitsTest, RefusesAnExpectedUnitThatStartsWhileNoAgentRuns) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  {
+    Child killed([&] {
+      Start();
+      const char ready = vm_.ns->Run([&] {
+        return agent_->datapath().Expect({{.name = "late.service", .parent = {}}});
+      })
+                             ? 'y'
+                             : 'n';
+      (void)!::write(ends[1], &ready, 1);
+      ::pause();
+      return 0;
+    });
+    char ready = 0;
+    ASSERT_EQ(::read(ends[0], &ready, 1), 1);
+    ASSERT_EQ(ready, 'y');
+    killed.Kill();
+  }
+  const std::string late = sandbox_->AddCgroup("unit.slice/late.service");
+  const Service server = Serve(late);
+  EXPECT_EQ(Outbound(late), Refused());
+  EXPECT_EQ(Inbound(server), Refused().substr(0, 4));
+  Start();
+  EXPECT_EQ(Outbound(late), Refused());
+  ASSERT_TRUE(Enrol(Wanted(kId, late)));
+  EXPECT_EQ(Outbound(late).substr(0, 5), "out 7");
+  EXPECT_EQ(Inbound(server), "in 7");
+  vm_.ns->Run([&] { agent_->datapath().Stop(); });
+  agent_.reset();
+  ASSERT_TRUE(vm_.ns->Run([&] { return datapath::UninstallNode(options_); }));
+  EXPECT_EQ(Outbound(late), "app " + vm_.v4);
 }
 
 }  // namespace
