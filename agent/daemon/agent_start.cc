@@ -58,7 +58,8 @@ Agent::Agent(config::AgentConfig agent, std::string config_path,
       loop_(std::move(loop)),
       tick_(*loop_, [this] { Tick(); }),
       stop_poll_(*loop_, [this] { EndStop(); }),
-      flows_({.max_records = agent_.telemetry.flow_store_records}) {
+      flows_({.max_records = agent_.telemetry.flow_store_records}),
+      traces_({.spans = agent_.telemetry.trace_store_spans}) {
   facts_.started_at = base::SystemClock().WallNow();
 }
 

@@ -197,7 +197,7 @@ void TraceStore::Consume(const std::vector<observe::Record>& records) noexcept {
       Insert(ToStored(record));
     }
   }
-  while (counters_.bytes > limit_bytes_) {
+  while (counters_.bytes > limits_.bytes || counters_.spans > limits_.spans) {
     EvictOldest();
   }
 }
@@ -264,7 +264,7 @@ TraceStoreCounters TraceStore::counters() const {
   const std::lock_guard lock(mutex_);
   TraceStoreCounters counters = counters_;
   counters.traces = traces_.size();
-  counters.limit_bytes = limit_bytes_;
+  counters.limit_bytes = limits_.bytes;
   return counters;
 }
 

@@ -90,13 +90,18 @@ struct TraceStoreCounters {
 std::vector<TraceNode> AssembleTrace(std::vector<StoredSpan> spans);
 
 // TraceStore keeps the newest traces of this agent in memory, for `weir traces`; the
-// oldest trace goes when `limit_bytes` is reached. Consume on the telemetry thread, the
+// oldest trace goes when one of the limits is reached. Consume on the telemetry thread, the
 // rest on any; a query holds the lock only while it copies what it returns.
 class TraceStore final : public observe::RecordConsumer {
  public:
   static constexpr std::size_t kMaxSpansPerTrace = 2048;
 
-  explicit TraceStore(std::size_t limit_bytes = 32U << 20U) : limit_bytes_(limit_bytes) {}
+  struct Limits {
+    std::size_t bytes = 32U << 20U;
+    std::size_t spans = 10000;
+  };
+  TraceStore() : TraceStore(Limits()) {}
+  explicit TraceStore(Limits limits) : limits_(limits) {}
 
   void Consume(const std::vector<observe::Record>& records) noexcept override;
 
@@ -119,7 +124,7 @@ class TraceStore final : public observe::RecordConsumer {
   mutable std::mutex mutex_;
   std::unordered_map<observe::TraceId, Trace, TraceIdHash> traces_;
   std::deque<observe::TraceId> order_;  // of arrival, oldest first
-  std::size_t limit_bytes_;
+  Limits limits_;
   TraceStoreCounters counters_;
 };
 

@@ -123,7 +123,7 @@ TEST(TraceStoreTest, FiltersAndLimitsTheList) {
 }
 
 TEST(TraceStoreTest, LetsTheOldestTracesGoAtTheLimit) {
-  TraceStore store(/*limit_bytes=*/8192);
+  TraceStore store({.bytes = 8192});
   for (std::uint8_t trace = 1; trace <= 200; ++trace) {
     store.Consume({Child(trace, 1, 0, /*is_client=*/true)});
   }
@@ -135,6 +135,16 @@ TEST(TraceStoreTest, LetsTheOldestTracesGoAtTheLimit) {
   EXPECT_EQ(counters.traces, counters.spans);
   EXPECT_TRUE(store.Get(Id(1)).empty());
   EXPECT_EQ(store.Get(Id(200)).size(), 1U);
+}
+
+TEST(TraceStoreTest, KeepsAsManySpansAsItIsTold) {
+  TraceStore store({.spans = 10});
+  for (std::uint8_t trace = 1; trace <= 11; ++trace) {
+    store.Consume({Child(trace, 1, 0, /*is_client=*/true)});
+  }
+  EXPECT_EQ(store.counters().spans, 10U);
+  EXPECT_TRUE(store.Get(Id(1)).empty());
+  EXPECT_EQ(store.Get(Id(2)).size(), 1U);
 }
 
 TEST(TraceStoreTest, BoundsTheSpansOfOneTrace) {
