@@ -238,6 +238,18 @@ void ReadAlwaysSample(Fields& telemetry, model::TailSettings& tail) {
   fields.Finish();
 }
 
+void ReadAccessLog(Fields& telemetry, TelemetryConfig& config) {
+  if (auto path = telemetry.String("accessLog"); path && !path->empty()) {
+    if (!IsAbsolutePath(*path, kMaxPathBytes) || path->ends_with('/')) {
+      telemetry.ErrorAt("accessLog", "must be the absolute path of a file");
+    }
+    config.access_log = std::move(*path);
+  }
+  Store(telemetry.Size("accessLogMaxSize", {.least = 0, .most = 1ULL << 40U}),
+        config.access_log_max_bytes);
+  Store(telemetry.Unsigned("accessLogKeep", {.least = 1, .most = 99}), config.access_log_keep);
+}
+
 void ReadTelemetry(Fields& root, AgentConfig& config) {
   const Node* node = root.Take("telemetry");
   if (node == nullptr) {
@@ -257,6 +269,7 @@ void ReadTelemetry(Fields& root, AgentConfig& config) {
   Store(fields.Unsigned("flowStoreRecords", kRecords), config.telemetry.flow_store_records);
   config.telemetry.keep_query_values =
       fields.Bool("keepQueryValues").value_or(config.telemetry.keep_query_values);
+  ReadAccessLog(fields, config.telemetry);
   ReadAlwaysSample(fields, config.telemetry.tail);
   fields.Finish();
 }

@@ -59,6 +59,9 @@ struct TelemetryConfig {
   std::uint32_t trace_store_spans = 10000;  // newest spans kept in memory
   std::uint32_t flow_store_records = 10000;
   bool keep_query_values = false;
+  std::string access_log;  // weir's own log: an absolute path; empty: none
+  std::uint64_t access_log_max_bytes = 100ULL << 20U;  // then it is put aside; 0: never
+  std::uint32_t access_log_keep = 4;                   // of those put aside
   model::TailSettings tail;  // spans of unsampled requests that are exported all the same
 };
 

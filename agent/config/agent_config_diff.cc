@@ -82,6 +82,11 @@ constexpr std::array kRules{
         "telemetry.flowStoreRecords", kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.keep_query_values; }>(
         "telemetry.keepQueryValues", kRestart),
+    Rule<[](auto& c) -> auto& { return c.telemetry.access_log; }>("telemetry.accessLog", kRestart),
+    Rule<[](auto& c) -> auto& { return c.telemetry.access_log_max_bytes; }>(
+        "telemetry.accessLogMaxSize", kRestart),
+    Rule<[](auto& c) -> auto& { return c.telemetry.access_log_keep; }>("telemetry.accessLogKeep",
+                                                                       kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.tail; }>("telemetry.alwaysSample", kAtOnce),
     Rule<[](auto& c) -> auto& { return c.workloads; }>("workloads", kAtOnce),
 };

@@ -20,6 +20,7 @@ constexpr auto kTickInterval = std::chrono::seconds(1);
 constexpr auto kStopPoll = std::chrono::milliseconds(20);
 constexpr auto kDrainGrace = std::chrono::seconds(5);
 constexpr auto kExportFlush = std::chrono::seconds(3);
+constexpr auto kLogFlush = std::chrono::seconds(1);
 }  // namespace
 
 Agent::~Agent() {
@@ -34,6 +35,9 @@ Agent::~Agent() {
   }
   if (pipeline_ != nullptr) {
     pipeline_->Stop();
+  }
+  if (access_log_ != nullptr) {
+    access_log_->Stop(kLogFlush);
   }
   if (exporter_ != nullptr) {
     exporter_->Stop(kExportFlush);
@@ -209,8 +213,12 @@ void Agent::Warn(const std::string& text) {
   facts_.last_problem_at = base::SystemClock().WallNow();
 }
 
-// SIGHUP: agent.yaml and the certificate authority's files, whole or not at all.
+// SIGHUP: agent.yaml and the certificate authority's files, whole or not at all; and the access
+// log is opened anew, whatever agent.yaml says, since whoever rotated it is waiting.
 void Agent::Reload() {
+  if (access_log_ != nullptr) {
+    access_log_->Reopen();
+  }
   config::Diagnostics findings;
   auto next = config::LoadAgentConfig(config_path_, findings);
   if (!findings.ok()) {

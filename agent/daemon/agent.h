@@ -17,6 +17,7 @@
 #include "agent/daemon/facts.h"
 #include "agent/daemon/workload_tally.h"
 #include "agent/datapath/datapath.h"
+#include "agent/export/access_log.h"
 #include "agent/export/otlp_exporter.h"
 #include "agent/export/pipeline.h"
 #include "agent/export/red_metrics.h"
@@ -53,6 +54,7 @@ class Agent final : private io::EventHandler {
   Agent(config::AgentConfig agent, std::string config_path, std::unique_ptr<io::EventLoop> loop);
 
   std::expected<void, StartFailure> StartTelemetry();
+  std::expected<void, StartFailure> StartAccessLog();
   std::expected<void, StartFailure> StartConfiguration();
   std::expected<void, StartFailure> StartDataPath();
   std::expected<void, StartFailure> BindAdmin();
@@ -97,6 +99,7 @@ class Agent final : private io::EventHandler {
   telemetry::RedMetrics red_;
   WorkloadTally tally_;
   std::unique_ptr<telemetry::OtlpExporter> exporter_;
+  std::unique_ptr<telemetry::AccessLog> access_log_;  // null unless agent.yaml asks for it
   std::unique_ptr<telemetry::Pipeline> pipeline_;
 
   std::unique_ptr<config::WorkloadDiscovery> discovery_;

@@ -133,12 +133,31 @@ std::expected<void, StartFailure> Agent::StartTelemetry() {
   pipeline_->AddConsumer(red_);
   pipeline_->AddConsumer(tally_);
   pipeline_->AddConsumer(*exporter_);
+  if (auto done = StartAccessLog(); !done) {
+    return done;
+  }
   if (auto done = exporter_->Start(); !done) {
     return Fail(kExitOther, std::move(done).error());
   }
   if (auto done = pipeline_->Start(); !done) {
     return Fail(kExitOther, std::move(done).error());
   }
+  return {};
+}
+
+std::expected<void, StartFailure> Agent::StartAccessLog() {
+  if (agent_.telemetry.access_log.empty()) {
+    return {};
+  }
+  auto log = telemetry::AccessLog::Start(agent_.node_name,
+                                         {.path = agent_.telemetry.access_log,
+                                          .rotate_bytes = agent_.telemetry.access_log_max_bytes,
+                                          .keep = agent_.telemetry.access_log_keep});
+  if (!log) {
+    return Fail(kExitOther, std::move(log).error());
+  }
+  access_log_ = std::move(*log);
+  pipeline_->AddConsumer(*access_log_);
   return {};
 }
 
@@ -292,6 +311,9 @@ std::vector<observe::MetricFamily> Agent::AllMetrics() const {
   add(ControlMetrics(*board_.Get()));
   add(telemetry::TelemetryMetrics(*exporter_, *pipeline_));
   add(red_.Collect());
+  if (access_log_ != nullptr) {
+    add(access_log_->Metrics());
+  }
   return all;
 }
 

@@ -108,6 +108,7 @@ class CrmMesh:
                 f"documents: {self.documents}\ncgroupRoot: {node.cgroup}\n"
                 f"bpffs: {node.bpffs}\nadmin:\n  socket: {node.socket}\n"
                 f"stateDirectory: {node.run}/state\n"
+                f"telemetry:\n  accessLog: {node.run}/access.json\n"
                 f"ca:\n  rootBundle: {ca}/root.pem\n"
                 f"  certificate: {ca}/nodes/{node.name}.pem\n  key: {ca}/nodes/{node.name}.key\n"
                 f"workloads:\n{workloads}")

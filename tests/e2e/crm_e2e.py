@@ -111,6 +111,28 @@ class CrmTest(unittest.TestCase):
                 self.assertEqual(span["parentSource"], "header")
         self.assertEqual(edges, EDGES)
 
+    def test_the_access_log_has_a_line_for_each_span(self):
+        before = self.mesh.spans_by_trace(1000)
+        self.assertEqual(self.mesh.request("/customers/1")[0], 200)
+        trace = wait_until("the trace", "weir status", lambda: next(
+            (t for t in self.mesh.spans_by_trace(1000) if t not in before), None))
+        spans = wait_until("all spans", "weir status",
+                           lambda: (s := self.spans_of(trace)) and len(s) >= SPANS_PER_REQUEST and s)
+
+        def lines():
+            found = []
+            for node in self.mesh.nodes.values():
+                for line in (node.run / "access.json").read_text().splitlines():
+                    entry = json.loads(line)
+                    if entry.get("trace.id") == trace:
+                        found.append(entry)
+            return found if len(found) >= len(spans) else None
+
+        found = wait_until("the lines of the access logs", f"look at {RUN}/*/access.json", lines)
+        self.assertEqual(sorted(e["span.id"] for e in found), sorted(s["spanId"] for s in spans))
+        self.assertEqual({e["http.response.status_code"] for e in found}, {200})
+        self.assertEqual({e["service.name"] for e in found}, {s["service"] for s in spans})
+
     def test_every_edge_is_encrypted_or_joined_on_its_node(self):
         self.mesh.request("/customers/1")
         for source, destination in EDGES | {("crm-database", "redis")}:
@@ -156,7 +178,7 @@ class CrmTest(unittest.TestCase):
 
     def test_ipv6_takes_the_same_way(self):
         done = self.from_pod("crm-mobile", f"http://[{self.mesh.pods['crm-conductor'].address6}]:8080"
-                             "/conductor/customers/3")
+                             "/conductor/customers/1")
         self.assertIn(CUSTOMERS[3].encode(), done.stdout)
         flows = wait_until("the flow", "weir flows", lambda: [
             f for f in self.flows("node-a", "src=crm/crm-mobile and dst=crm/crm-conductor")

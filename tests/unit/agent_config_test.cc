@@ -92,6 +92,9 @@ telemetry:
   traceStoreSpans: 5
   flowStoreRecords: 6
   keepQueryValues: true
+  accessLog: /var/log/weir/access.json
+  accessLogMaxSize: 1MiB
+  accessLogKeep: 9
   alwaysSample: {errors: true, slowerThan: 250ms}
 workloads:
 - name: gateway
@@ -119,6 +122,9 @@ workloads:
   EXPECT_EQ(config.limits.buffer_budget_bytes, 1ULL << 30U);
   EXPECT_EQ(config.telemetry.queue_bytes, 2U << 20U);
   EXPECT_TRUE(config.telemetry.keep_query_values);
+  EXPECT_EQ(config.telemetry.access_log, "/var/log/weir/access.json");
+  EXPECT_EQ(config.telemetry.access_log_max_bytes, 1U << 20U);
+  EXPECT_EQ(config.telemetry.access_log_keep, 9U);
   EXPECT_TRUE(config.telemetry.tail.errors);
   EXPECT_EQ(config.telemetry.tail.slower_than, std::chrono::milliseconds(250));
   ASSERT_EQ(config.workloads.size(), 3U);
@@ -178,6 +184,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"ca: {svidLifetime: 25h}", "duration from 10s to 24h"},
         BadValue{"telemetry: {otlpEndpoint: 'https://x'}", "URL"},
         BadValue{"telemetry: {keepQueryValues: 'true'}", "true or false"},
+        BadValue{"telemetry: {accessLog: access.json}", "absolute path of a file"},
+        BadValue{"telemetry: {accessLog: /var/log/}", "absolute path of a file"},
+        BadValue{"telemetry: {accessLogKeep: 0}", "1 to 99"},
         BadValue{"telemetry: {alwaysSample: {error: true}}", "did you mean \"errors\""},
         BadValue{"telemetry: {alwaysSample: {slowerThan: 25h}}", "slowerThan"},
         BadValue{"workloads: [{name: a, match: {netns: a}, traces: {formats: [b4]}}]",

@@ -1,0 +1,1 @@
+weir_fuzz(access_log_format_fuzz SOURCES access_log_format_fuzz.cc LIBRARIES weir_export)
