@@ -178,7 +178,7 @@ class CrmTest(unittest.TestCase):
 
     def test_ipv6_takes_the_same_way(self):
         done = self.from_pod("crm-mobile", f"http://[{self.mesh.pods['crm-conductor'].address6}]:8080"
-                             "/conductor/customers/1")
+                             "/conductor/customers/3")
         self.assertIn(CUSTOMERS[3].encode(), done.stdout)
         flows = wait_until("the flow", "weir flows", lambda: [
             f for f in self.flows("node-a", "src=crm/crm-mobile and dst=crm/crm-conductor")
