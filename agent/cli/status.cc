@@ -73,6 +73,29 @@ std::string WorkloadsText(const v1::Status& status, const Style& style, base::Wa
          (status.workloads().empty() ? "  none is enrolled\n" : Indented(table.Take()));
 }
 
+// One line for each exporter: where to, how it is, and what became of its spans.
+std::string ExporterLines(const v1::Status& status) {
+  if (status.exporters().empty()) {
+    return "  exporter: none, spans stay in memory\n";
+  }
+  std::string text;
+  for (const v1::ExporterStatus& exporter : status.exporters()) {
+    fmt::format_to(std::back_inserter(text), "  exporter {}: {} {} {}, {} exported, {} queued",
+                   Printable(exporter.name()), Printable(exporter.kind()),
+                   Printable(exporter.endpoint()), Printable(exporter.state()),
+                   FormatCount(exporter.exported()), FormatCount(exporter.queued()));
+    for (const v1::CounterValue& drop : exporter.dropped()) {
+      fmt::format_to(std::back_inserter(text), ", {} dropped ({})", FormatCount(drop.value()),
+                     Printable(drop.reason()));
+    }
+    if (!exporter.last_error().empty()) {
+      text += ", last error: " + Printable(exporter.last_error());
+    }
+    text += '\n';
+  }
+  return text;
+}
+
 std::string QueuesText(const v1::Status& status, const Style& style) {
   Table table({"QUEUE", ">GENERATED", ">EXPORTED", ">DROPPED", ">QUEUED", ">BYTES", ">LIMIT"});
   for (const v1::QueueStatus& queue : status.queues()) {
@@ -90,15 +113,7 @@ std::string QueuesText(const v1::Status& status, const Style& style) {
                  FormatCount(flows.records()), FormatCount(flows.limit_records()),
                  FormatBytes(flows.bytes()), FormatBytes(flows.limit_bytes()),
                  FormatCount(flows.lost()), flows.followers());
-  const v1::ExporterStatus& exporter = status.exporter();
-  if (!exporter.kind().empty()) {
-    text +=
-        "  exporter: " + Printable(exporter.kind()) + " " + Printable(exporter.endpoint()) + " " +
-        Printable(exporter.state()) +
-        (exporter.last_error().empty() ? "" : ", last error: " + Printable(exporter.last_error())) +
-        "\n";
-  }
-  return text;
+  return text + ExporterLines(status);
 }
 
 std::string ConfigText(const v1::Status& status, const Style& style, base::WallTime now) {

@@ -17,6 +17,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/ip.h"
+#include "agent/client/http_client.h"
 #include "agent/config/diagnostic.h"
 #include "agent/config/fields.h"
 #include "agent/config/yaml.h"
@@ -257,10 +258,18 @@ void ReadTelemetry(Fields& root, AgentConfig& config) {
   }
   Fields fields(*node, "telemetry", root.reader());
   if (auto url = fields.String("otlpEndpoint"); url && !url->empty()) {
-    if (!url->starts_with("http://") || url->size() == std::string_view("http://").size()) {
+    const auto parsed = client::ParseHttpUrl(*url);
+    if (!parsed || parsed->target.contains('?')) {
       fields.ErrorAt("otlpEndpoint", "must be a URL such as http://127.0.0.1:4318");
     }
     config.telemetry.otlp_endpoint = std::move(*url);
+  }
+  if (const Node* protocol = fields.Take("otlpProtocol")) {
+    config.telemetry.otlp_protocol =
+        ReadChoice(*protocol, "otlpProtocol", {"http/protobuf", "grpc"}, root.reader()) ==
+                std::size_t{1}
+            ? OtlpProtocol::kGrpc
+            : OtlpProtocol::kHttp;
   }
   Store(fields.Size("queueSize", {.least = 1ULL << 20U, .most = 16ULL << 30U}),
         config.telemetry.queue_bytes);

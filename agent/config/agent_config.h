@@ -9,6 +9,7 @@
 
 #include "agent/base/ip.h"
 #include "agent/config/diagnostic.h"
+#include "agent/config/documents.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::config {
@@ -55,6 +56,7 @@ struct CaConfig {
 
 struct TelemetryConfig {
   std::string otlp_endpoint;  // base URL; overrides what MeshTrace says; empty: MeshTrace decides
+  OtlpProtocol otlp_protocol = OtlpProtocol::kHttp;  // of otlp_endpoint
   std::uint64_t queue_bytes = 64ULL << 20U;
   std::uint32_t trace_store_spans = 10000;  // newest spans kept in memory
   std::uint32_t flow_store_records = 10000;

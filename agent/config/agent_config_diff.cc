@@ -75,6 +75,8 @@ constexpr std::array kRules{
                                                                         kAtOnce),
     Rule<[](auto& c) -> auto& { return c.telemetry.otlp_endpoint; }>("telemetry.otlpEndpoint",
                                                                      kAtOnce),
+    Rule<[](auto& c) -> auto& { return c.telemetry.otlp_protocol; }>("telemetry.otlpProtocol",
+                                                                     kAtOnce),
     Rule<[](auto& c) -> auto& { return c.telemetry.queue_bytes; }>("telemetry.queueSize", kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.trace_store_spans; }>(
         "telemetry.traceStoreSpans", kRestart),

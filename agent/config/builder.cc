@@ -56,7 +56,8 @@ class Build {
   std::shared_ptr<const model::LocalWorkload> MakeLocal(const WorkloadConfig& config,
                                                         model::LocalId id);
   void AddBundles();
-  void ChooseBackend();
+  // What agent.yaml says takes the place of what documents say.
+  void OverrideBackends();
   // Workloads of agent.yaml that no Dataplane document names, so that they are none of
   // MakeWorkloads'.
   WorkloadPtr MakeUnlisted(const WorkloadConfig& config);
@@ -74,8 +75,11 @@ class Build {
   [[nodiscard]] model::TlsMode ModeOfInbound(const DataplaneDocument& document,
                                              const DataplaneInbound& inbound,
                                              model::TlsMode base) const;
-  model::TraceSettings TraceOf(const DataplaneDocument& document);
-  void NoteBackend(const PolicyDocument& policy, const TraceConfiguration& trace);
+  model::TraceSettings TraceOf(const DataplaneDocument& document, model::LocalId id);
+  [[nodiscard]] std::optional<TraceBackend> BackendOf(const PolicyDocument& policy,
+                                                      const TraceConfiguration& trace);
+  // The backend's place among the result's.
+  std::size_t NoteBackend(const PolicyDocument& policy, TraceBackend backend);
 
   const AgentConfig& agent_;
   const DocumentSet& documents_;
@@ -84,7 +88,6 @@ class Build {
   PolicyList trace_policies_;
   std::map<std::string, const WorkloadConfig*> configured_;  // by display name
   std::map<std::string, Entry> entries_;                     // by display name
-  std::vector<TraceBackend> backends_;                       // of the local workloads
 };
 
 // The best of several MeshIdentity: most labels, then the first name.
@@ -239,13 +242,10 @@ model::TlsMode Build::ModeOf(const DataplaneDocument& document) {
   return strict == 0 ? model::TlsMode::kPermissive : model::TlsMode::kStrict;
 }
 
-void Build::NoteBackend(const PolicyDocument& policy, const TraceConfiguration& trace) {
-  if (trace.inline_backend) {
-    backends_.push_back(*trace.inline_backend);
-    return;
-  }
-  if (!trace.backend_labels) {
-    return;
+std::optional<TraceBackend> Build::BackendOf(const PolicyDocument& policy,
+                                             const TraceConfiguration& trace) {
+  if (trace.inline_backend || !trace.backend_labels) {
+    return trace.inline_backend;
   }
   const auto& candidates = documents_.trace_backends;
   const auto found = std::ranges::find_if(candidates, [&](const TraceBackendDocument& one) {
@@ -259,16 +259,34 @@ void Build::NoteBackend(const PolicyDocument& policy, const TraceConfiguration& 
     result_.diagnostics.Error(policy.envelope.place,
                               "no MeshOpenTelemetryBackend is what \"backendRef\" of \"" +
                                   policy.envelope.display_name() + "\" refers to");
-    return;
+    return std::nullopt;
   }
   const std::string host = found->address.empty() ? "127.0.0.1" : found->address;
-  backends_.push_back(
-      {.url = TracesUrl(host, found->port,
-                        found->protocol == OtlpProtocol::kHttp ? found->path : std::string()),
-       .protocol = found->protocol});
+  const bool is_http = found->protocol == OtlpProtocol::kHttp;
+  return TraceBackend{
+      .name = "MeshOpenTelemetryBackend/" + found->envelope.display_name(),
+      .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
+      .url = is_http ? TracesUrl(host, found->port, found->path) : CollectorUrl(host, found->port),
+      .env = found->env};
 }
 
-model::TraceSettings Build::TraceOf(const DataplaneDocument& document) {
+std::size_t Build::NoteBackend(const PolicyDocument& policy, TraceBackend backend) {
+  auto& backends = result_.trace_backends;
+  const auto found = std::ranges::find(backends, backend.name, &TraceBackend::name);
+  if (found != backends.end()) {
+    return static_cast<std::size_t>(found - backends.begin());
+  }
+  if (backends.size() == kMaxTraceBackends) {
+    result_.diagnostics.Error(policy.envelope.place, "the workloads of this node have more than " +
+                                                         std::to_string(kMaxTraceBackends) +
+                                                         " different backends");
+    return 0;
+  }
+  backends.push_back(std::move(backend));
+  return backends.size() - 1;
+}
+
+model::TraceSettings Build::TraceOf(const DataplaneDocument& document, model::LocalId id) {
   model::TraceSettings settings;
   NodePtr merged;
   const PolicyDocument* strongest = nullptr;
@@ -290,7 +308,13 @@ model::TraceSettings Build::TraceOf(const DataplaneDocument& document) {
   settings.literal_tags = trace.literal_tags;
   settings.header_tags = trace.header_tags;
   if (settings.enabled) {
-    NoteBackend(*strongest, trace);
+    auto backend = BackendOf(*strongest, trace);
+    if (backend) {
+      const std::size_t index = NoteBackend(*strongest, std::move(*backend));
+      if (id != model::LocalId::kNone) {
+        result_.trace_routes[id] = index;
+      }
+    }
   }
   return settings;
 }
@@ -328,7 +352,7 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
     CheckLocalEntry(config, found->second);
     local->workload = found->second.workload;
     local->tls_mode = ModeOf(document);
-    local->trace = TraceOf(document);
+    local->trace = TraceOf(document, id);
     local->on_agent_down = document.on_agent_down.value_or(local->on_agent_down);
     const std::string service = document.envelope.Label("app.kubernetes.io/name");
     local->resource.service_name = service.empty() ? config.name : service;
@@ -362,33 +386,22 @@ void Build::AddBundles() {
   }
 }
 
-void Build::ChooseBackend() {
-  if (!agent_.telemetry.otlp_endpoint.empty()) {
-    std::string url = agent_.telemetry.otlp_endpoint;
-    while (url.ends_with('/')) {
-      url.pop_back();
-    }
-    result_.trace_backend = TraceBackend{.url = url + "/v1/traces"};
+void Build::OverrideBackends() {
+  const TelemetryConfig& telemetry = agent_.telemetry;
+  if (telemetry.otlp_endpoint.empty()) {
     return;
   }
-  if (backends_.empty()) {
-    return;
+  const bool is_http = telemetry.otlp_protocol == OtlpProtocol::kHttp;
+  std::string url = telemetry.otlp_endpoint;
+  while (is_http && url.ends_with('/')) {
+    url.pop_back();
   }
-  result_.trace_backend = backends_.front();
-  const auto other = std::ranges::find_if(
-      backends_, [&](const TraceBackend& one) { return one != backends_.front(); });
-  const Place place{.file = "MeshTrace"};
-  if (other != backends_.end()) {
-    result_.diagnostics.Warn(place,
-                             "the workloads of this node have different collectors: all "
-                             "spans go to " +
-                                 backends_.front().url + ", none to " + other->url);
-  }
-  if (result_.trace_backend->protocol == OtlpProtocol::kGrpc) {
-    result_.diagnostics.Warn(place,
-                             "OTLP over gRPC is not spoken yet: spans stay in memory; set "
-                             "protocol http and the collector's HTTP port, mostly 4318");
-  }
+  result_.trace_backends = {
+      {.name = "agent.yaml",
+       .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
+       .url = is_http ? url + "/v1/traces" : url}};
+  result_.trace_routes.clear();
+  result_.trace_fallback = 0;
 }
 
 }  // namespace
@@ -416,7 +429,7 @@ BuildResult SnapshotBuilder::Build(const AgentConfig& agent, const DocumentSet& 
     parts.locals.push_back(std::move(local));
   }
   build.AddBundles();
-  build.ChooseBackend();
+  build.OverrideBackends();
   if (!result.diagnostics.ok()) {
     return result;
   }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "agent/config/agent_config.h"
 #include "agent/config/diagnostic.h"
@@ -13,10 +14,18 @@
 
 namespace weir::config {
 
+enum class TraceBackendKind : std::uint8_t { kOtlpHttp, kOtlpGrpc, kZipkin };
+
 // Where spans go, from MeshTrace and MeshOpenTelemetryBackend or agent.yaml.
 struct TraceBackend {
-  std::string url;  // the traces URL, used as it is: "http://198.18.0.9:4318/v1/traces"
-  OtlpProtocol protocol = OtlpProtocol::kHttp;
+  // The same as long as it is the same backend: "MeshOpenTelemetryBackend/main",
+  // "agent.yaml", or the URL of one that has no name.
+  std::string name;
+  TraceBackendKind kind = TraceBackendKind::kOtlpHttp;
+  // Used as it is: "http://198.18.0.9:4318/v1/traces"; of gRPC "http://198.18.0.9:4317".
+  std::string url;
+  bool short_trace_ids = false;  // Zipkin: traceId128bit is not set
+  EnvironmentUse env{};
   friend bool operator==(const TraceBackend&, const TraceBackend&) = default;
 };
 
@@ -26,12 +35,17 @@ using ExtraBundles = std::map<std::string, std::string, std::less<>>;
 // What one accepted configuration amounts to. `snapshot` is null when there were errors.
 struct BuildResult {
   model::SnapshotPtr snapshot;
-  std::optional<TraceBackend> trace_backend;  // empty: spans stay in memory
+  std::vector<TraceBackend> trace_backends;            // distinct names
+  std::map<model::LocalId, std::size_t> trace_routes;  // whose spans go to which
+  std::optional<std::size_t> trace_fallback;           // of all others
   ExtraBundles extra_bundles;
   Diagnostics diagnostics;
 
   [[nodiscard]] bool ok() const { return snapshot != nullptr; }
 };
+
+// More different backends on one node are an error.
+inline constexpr std::size_t kMaxTraceBackends = 32;
 
 // SnapshotBuilder turns agent.yaml, documents and the workloads that exist here into a
 // Snapshot, whole or not at all. It hands out LocalIds: one per workload name, the same in

@@ -48,6 +48,8 @@ struct TraceConfiguration {
 };
 TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader);
 
+// "http://HOST:PORT".
+std::string CollectorUrl(const std::string& host, std::uint16_t port);
 // "http://HOST:PORT[/PATH]/v1/traces" of an OTLP collector.
 std::string TracesUrl(const std::string& host, std::uint16_t port, const std::string& path);
 

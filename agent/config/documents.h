@@ -82,12 +82,22 @@ struct MeshTrustDocument {
 
 enum class OtlpProtocol : std::uint8_t { kHttp, kGrpc };
 
+// How OTEL_EXPORTER_OTLP_* variables and a backend go together (its `env`).
+struct EnvironmentUse {
+  enum class Mode : std::uint8_t { kDisabled, kOptional, kRequired };
+  Mode mode = Mode::kOptional;
+  bool is_first = false;       // else what the document says comes first
+  bool allows_signals = true;  // variables of one signal count
+  friend bool operator==(const EnvironmentUse&, const EnvironmentUse&) = default;
+};
+
 struct TraceBackendDocument {  // MeshOpenTelemetryBackend
   Envelope envelope;
   std::string address;  // empty: the node itself
   std::uint16_t port = 4317;
   std::string path;
   OtlpProtocol protocol = OtlpProtocol::kGrpc;
+  EnvironmentUse env{.is_first = true};
 };
 
 // DocumentSet is everything that a directory of documents says. Plain data.

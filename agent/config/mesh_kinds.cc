@@ -94,6 +94,27 @@ std::optional<std::string> ActionValue(std::string_view action, const DataplaneD
   return std::nullopt;
 }
 
+// Whether and how environment variables of the agent change a backend.
+void ReadEnvironmentUse(Fields& body, EnvironmentUse& env) {
+  const Node* node = body.Take("env");
+  if (node == nullptr) {
+    return;
+  }
+  Fields fields(*node, "env", body.reader());
+  if (const Node* mode = fields.Take("mode")) {
+    if (const auto choice =
+            ReadChoice(*mode, "mode", {"Disabled", "Optional", "Required"}, body.reader())) {
+      env.mode = static_cast<EnvironmentUse::Mode>(*choice);
+    }
+  }
+  if (const Node* precedence = fields.Take("precedence")) {
+    env.is_first = ReadChoice(*precedence, "precedence", {"ExplicitFirst", "EnvFirst"},
+                              body.reader()) != std::size_t{0};
+  }
+  env.allows_signals = fields.Bool("allowSignalOverrides").value_or(env.allows_signals);
+  fields.Finish();
+}
+
 }  // namespace
 
 void ReadMesh(Fields& body, const Envelope& envelope, DocumentSet& set) {
@@ -182,7 +203,7 @@ void ReadTraceBackend(Fields& body, const Envelope& envelope, DocumentSet& set) 
     const auto choice = ReadChoice(*protocol, "protocol", {"grpc", "http"}, body.reader());
     backend.protocol = choice == std::size_t{1} ? OtlpProtocol::kHttp : OtlpProtocol::kGrpc;
   }
-  body.NotActedOn({"env"}, "environment variables of the agent do not change it");
+  ReadEnvironmentUse(body, backend.env);
   set.trace_backends.push_back(std::move(backend));
 }
 

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "agent/client/http_client.h"
 #include "agent/config/builder.h"
 #include "agent/config/document_readers.h"
 #include "agent/config/documents.h"
@@ -24,6 +25,7 @@ constexpr std::size_t kMaxTags = 32;
 constexpr std::size_t kMaxTagNameBytes = 128;
 constexpr std::size_t kMaxTagValueBytes = 256;
 constexpr std::uint16_t kOtlpGrpcPort = 4317;  // OTLP specification, "Default port"
+constexpr std::uint16_t kOtlpHttpPort = 4318;
 
 // Merges the `default` of every item of a list (`rules` or `from`) into `policy`.
 void ReadDefaults(Fields& body, std::string_view list, PolicyDocument& policy) {
@@ -156,9 +158,12 @@ std::optional<TraceBackend> ReadInlineEndpoint(Fields& fields) {
     fields.ErrorAt("endpoint", "must be HOST or HOST:PORT");
     return std::nullopt;
   }
-  return TraceBackend{
-      .url = TracesUrl(host, static_cast<std::uint16_t>(*port), ""),
-      .protocol = *port == kOtlpGrpcPort ? OtlpProtocol::kGrpc : OtlpProtocol::kHttp};
+  const auto number = static_cast<std::uint16_t>(*port);
+  const bool is_http = number == kOtlpHttpPort;
+  const std::string url = is_http ? TracesUrl(host, number, "") : CollectorUrl(host, number);
+  return TraceBackend{.name = url,
+                      .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
+                      .url = url};
 }
 
 void ReadBackendRef(Fields& fields, TraceConfiguration& trace) {
@@ -192,6 +197,34 @@ void ReadOpenTelemetry(Fields& backend, TraceConfiguration& trace) {
   fields.Finish();
 }
 
+void ReadZipkin(Fields& backend, TraceConfiguration& trace) {
+  const Node* node = backend.Require("zipkin");
+  if (node == nullptr) {
+    return;
+  }
+  Fields fields(*node, "zipkin", backend.reader());
+  (void)fields.Require("url");  // its absence is reported here
+  const std::string url = fields.String("url").value_or("");
+  if (const auto parsed = client::ParseHttpUrl(url); !url.empty() && !parsed) {
+    fields.ErrorAt("url", parsed.error().message());
+  }
+  const bool long_ids = fields.Bool("traceId128bit").value_or(false);
+  if (const Node* version = fields.Take("apiVersion")) {
+    if (ReadChoice(*version, "apiVersion", {"httpJson", "httpProto"}, backend.reader()) ==
+        std::size_t{1}) {
+      backend.reader().Warn(*version, "spans are sent as JSON, which Zipkin takes at the same URL");
+    }
+  }
+  if (fields.Bool("sharedSpanContext") == true) {
+    backend.reader().Warn(*node,
+                          "\"sharedSpanContext\" is not acted on: client and server span have "
+                          "ids of their own, as W3C Trace Context demands");
+  }
+  fields.Finish();
+  trace.inline_backend = TraceBackend{
+      .name = url, .kind = TraceBackendKind::kZipkin, .url = url, .short_trace_ids = !long_ids};
+}
+
 void ReadBackend(const Node& node, const Reader& reader, TraceConfiguration& trace) {
   Fields backend(node, "a backend", reader);
   const Node* type = backend.Require("type");
@@ -200,12 +233,14 @@ void ReadBackend(const Node& node, const Reader& reader, TraceConfiguration& tra
                       : ReadChoice(*type, "type", {"OpenTelemetry", "Zipkin", "Datadog"}, reader);
   if (choice == std::size_t{0}) {
     ReadOpenTelemetry(backend, trace);
+  } else if (choice == std::size_t{1}) {
+    ReadZipkin(backend, trace);
   } else if (choice) {
     reader.Warn(node,
                 "a " + type->scalar +
-                    " backend is not acted on yet: spans go to OpenTelemetry collectors only");
+                    " backend is not acted on: spans go to OpenTelemetry collectors and Zipkin");
   }
-  backend.Accept({"zipkin", "datadog"});
+  backend.Accept({"openTelemetry", "zipkin", "datadog"});
   backend.Finish();
 }
 
@@ -277,11 +312,15 @@ TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader
   return trace;
 }
 
-std::string TracesUrl(const std::string& host, std::uint16_t port, const std::string& path) {
+std::string CollectorUrl(const std::string& host, std::uint16_t port) {
   const bool bare_v6 = host.contains(':') && !host.starts_with('[');
   std::string url = "http://";
   url += bare_v6 ? "[" + host + "]" : host;
-  url += ":" + std::to_string(port) + path;
+  return url + ":" + std::to_string(port);
+}
+
+std::string TracesUrl(const std::string& host, std::uint16_t port, const std::string& path) {
+  std::string url = CollectorUrl(host, port) + path;
   while (url.ends_with('/')) {
     url.pop_back();
   }

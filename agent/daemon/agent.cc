@@ -12,6 +12,7 @@
 
 #include "agent/base/log.h"
 #include "agent/daemon/exit_status.h"
+#include "agent/daemon/export_plan.h"
 #include "agent/daemon/notify.h"
 
 namespace weir::daemon {
@@ -39,8 +40,8 @@ Agent::~Agent() {
   if (access_log_ != nullptr) {
     access_log_->Stop(kLogFlush);
   }
-  if (exporter_ != nullptr) {
-    exporter_->Stop(kExportFlush);
+  if (exporters_ != nullptr) {
+    exporters_->Stop(kExportFlush);
   }
 }
 
@@ -92,7 +93,7 @@ void Agent::OnPublished(const config::BuildResult& result) {
          agent_.ca.root_bundle + " is trusted");
   }
   enroller_->Install(result.snapshot, discovery_->Present());
-  SetTraceBackend(result);
+  SetTraceBackends(result);
   spdlog::info("config revision={} workloads={} local={} warnings={}", result.snapshot->revision(),
                result.snapshot->workloads().size(), result.snapshot->locals().size(),
                result.diagnostics.Warnings().size());
@@ -113,25 +114,17 @@ void Agent::OnRejected(const config::Rejection& rejection) {
   PublishFacts();
 }
 
-void Agent::SetTraceBackend(const config::BuildResult& result) {
-  if (result.trace_backend && result.trace_backend->protocol == config::OtlpProtocol::kHttp) {
-    auto endpoint = telemetry::OtlpEndpointOfTracesUrl(result.trace_backend->url);
-    if (endpoint) {
-      exporter_->SetEndpoint(std::move(*endpoint));
-      return;
-    }
-    Warn("trace backend: " + endpoint.error().ToString());
-  } else if (result.trace_backend) {
-    Warn("trace backend " + result.trace_backend->url +
-         ": OTLP over gRPC is not spoken yet, set protocol: http; spans stay in memory");
+void Agent::SetTraceBackends(const config::BuildResult& result) {
+  const telemetry::GetEnvironment environment = [](const char* name) {
+    return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody changes it
+  };
+  const ExportPlan plan = PlanExport(result, environment);
+  for (const std::string& problem : plan.problems) {
+    Warn(problem);
   }
-  auto endpoint = telemetry::OtlpEndpointOfEnvironment(
-      [](const char* name) { return std::getenv(name); });  // NOLINT(concurrency-mt-unsafe)
-  if (!endpoint) {
-    Warn(endpoint.error().ToString());
-    return;
+  if (const auto done = exporters_->SetRoutes(plan.routes); !done) {
+    Warn(done.error().ToString());
   }
-  exporter_->SetEndpoint(std::move(*endpoint));
 }
 
 void Agent::Tick() {
@@ -144,6 +137,7 @@ void Agent::Tick() {
   enroller_->Drop(gone);
   enroller_->Reconcile();
   ProbeNext();
+  exporters_->Reap();
   const auto counters = pipeline_->counters();
   if (counters.records.dropped > lost_flows_) {
     flows_.NoteLost(counters.records.dropped - lost_flows_);

@@ -18,7 +18,7 @@
 #include "agent/daemon/workload_tally.h"
 #include "agent/datapath/datapath.h"
 #include "agent/export/access_log.h"
-#include "agent/export/otlp_exporter.h"
+#include "agent/export/exporter_set.h"
 #include "agent/export/pipeline.h"
 #include "agent/export/red_metrics.h"
 #include "agent/export/service_graph.h"
@@ -66,7 +66,7 @@ class Agent final : private io::EventHandler {
   void OnPublished(const config::BuildResult& result);
   void OnRejected(const config::Rejection& rejection);
   void OnPresenceChanged();
-  void SetTraceBackend(const config::BuildResult& result);
+  void SetTraceBackends(const config::BuildResult& result);
   void Tick();
   void ExpectCgroups();
   void ProbeNext();
@@ -98,7 +98,7 @@ class Agent final : private io::EventHandler {
   telemetry::ServiceGraph graph_{base::SystemClock()};
   telemetry::RedMetrics red_;
   WorkloadTally tally_;
-  std::unique_ptr<telemetry::OtlpExporter> exporter_;
+  std::unique_ptr<telemetry::ExporterSet> exporters_;
   std::unique_ptr<telemetry::AccessLog> access_log_;  // null unless agent.yaml asks for it
   std::unique_ptr<telemetry::Pipeline> pipeline_;
 

@@ -119,9 +119,9 @@ std::expected<void, StartFailure> Agent::WatchSignals() {
 }
 
 std::expected<void, StartFailure> Agent::StartTelemetry() {
-  telemetry::OtlpOptions otlp;
-  otlp.queue_limit_bytes = agent_.telemetry.queue_bytes;
-  exporter_ = std::make_unique<telemetry::OtlpExporter>(otlp);
+  telemetry::ExporterOptions options;
+  options.queue_limit_bytes = agent_.telemetry.queue_bytes;
+  exporters_ = std::make_unique<telemetry::ExporterSet>(options);
   auto pipeline = telemetry::Pipeline::Create({});
   if (!pipeline) {
     return Fail(kExitOther, std::move(pipeline).error());
@@ -132,12 +132,9 @@ std::expected<void, StartFailure> Agent::StartTelemetry() {
   pipeline_->AddConsumer(graph_);
   pipeline_->AddConsumer(red_);
   pipeline_->AddConsumer(tally_);
-  pipeline_->AddConsumer(*exporter_);
+  pipeline_->AddConsumer(*exporters_);
   if (auto done = StartAccessLog(); !done) {
     return done;
-  }
-  if (auto done = exporter_->Start(); !done) {
-    return Fail(kExitOther, std::move(done).error());
   }
   if (auto done = pipeline_->Start(); !done) {
     return Fail(kExitOther, std::move(done).error());
@@ -268,9 +265,9 @@ admin::Providers Agent::MakeProviders() {
   admin::Providers providers;
   providers.status = [this] {
     return MakeStatus({.facts = board_.Get(),
-                       .otlp = exporter_->status(),
+                       .exports = exporters_->status(),
                        .pipeline = pipeline_->counters(),
-                       .spans = telemetry::TotalSpans(*exporter_, *pipeline_),
+                       .spans = telemetry::TotalSpans(*exporters_, *pipeline_),
                        .worker_metrics = workers_->Metrics(),
                        .figures = tally_.Figures(),
                        .workers = worker_count_,
@@ -280,7 +277,7 @@ admin::Providers Agent::MakeProviders() {
     const auto facts = board_.Get();
     return RunChecks({.facts = facts,
                       .datapath = DatapathOptions(facts->agent, worker_count_),
-                      .otlp = exporter_->status(),
+                      .exports = exporters_->status(),
                       .pipeline = pipeline_->counters()});
   };
   providers.traces = [this](const admin::TraceQuery& query) {
@@ -309,7 +306,7 @@ std::vector<observe::MetricFamily> Agent::AllMetrics() const {
     std::move(more.begin(), more.end(), std::back_inserter(all));
   };
   add(ControlMetrics(*board_.Get()));
-  add(telemetry::TelemetryMetrics(*exporter_, *pipeline_));
+  add(telemetry::TelemetryMetrics(*exporters_, *pipeline_));
   add(red_.Collect());
   if (access_log_ != nullptr) {
     add(access_log_->Metrics());

@@ -143,7 +143,7 @@ void CheckLeftovers(const CheckInput& input, Report& report) {
 
 void CheckLosses(const CheckInput& input, Report& report) {
   const auto& records = input.pipeline.records;
-  const auto lost = records.dropped + input.otlp.dropped_total();
+  const auto lost = records.dropped + input.exports.dropped();
   const double share = records.generated == 0
                            ? 0
                            : static_cast<double>(lost) / static_cast<double>(records.generated);
@@ -301,22 +301,29 @@ void CheckDocuments(const ControlFacts& facts, Report& report) {
       "weir config check " + facts.agent.documents_directory);
 }
 
-void CheckExporter(const CheckInput& input, Report& report) {
-  const auto& otlp = input.otlp;
-  if (!otlp.enabled) {
-    report.NotApplicable("WK701", "telemetry",
-                         "no collector is configured: spans stay in memory (weir traces)");
-  } else if (otlp.requests + otlp.failures == 0) {
-    report.Ok("WK701", "telemetry", otlp.url + ": nothing was sent yet");
-  } else if (otlp.is_accepting) {
+void CheckExporter(const telemetry::ExporterStatus& exporter, Report& report) {
+  const std::string who = fmt::format("{} ({}) {}", exporter.name, exporter.kind, exporter.url);
+  if (exporter.requests + exporter.failures == 0) {
+    report.Ok("WK701", "telemetry", who + ": nothing was sent yet");
+  } else if (exporter.is_accepting) {
     report.Ok("WK701", "telemetry",
-              fmt::format("{}: {} spans exported, {} dropped, {} queued", otlp.url, otlp.exported,
-                          otlp.dropped_total(), otlp.queued));
+              fmt::format("{}: {} spans exported, {} dropped, {} queued", who, exporter.exported,
+                          exporter.dropped_total(), exporter.queued));
   } else {
     report.Fail("WK701", "telemetry",
-                fmt::format("{}: {}; {} spans queued, {} dropped", otlp.url, otlp.last_error,
-                            otlp.queued, otlp.dropped_total()),
+                fmt::format("{}: {}; {} spans queued, {} dropped", who, exporter.last_error,
+                            exporter.queued, exporter.dropped_total()),
                 "check the collector's address in MeshOpenTelemetryBackend and that it listens");
+  }
+}
+
+void CheckExporters(const CheckInput& input, Report& report) {
+  if (input.exports.exporters.empty()) {
+    report.NotApplicable("WK701", "telemetry",
+                         "no collector is configured: spans stay in memory (weir traces)");
+  }
+  for (const telemetry::ExporterStatus& exporter : input.exports.exporters) {
+    CheckExporter(exporter, report);
   }
 }
 
@@ -369,7 +376,7 @@ v1::CheckReport RunChecks(const CheckInput& input) {
   CheckProbes(facts, report);
   CheckCertificates(facts, report);
   CheckDocuments(facts, report);
-  CheckExporter(input, report);
+  CheckExporters(input, report);
   message.set_duration_seconds(ToSeconds(base::SystemClock().Now() - start));
   return message;
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "agent/daemon/facts.h"
-#include "agent/export/otlp_exporter.h"
+#include "agent/export/exporter_set.h"
 #include "agent/export/pipeline.h"
 
 namespace weir::v1 {
@@ -15,7 +15,7 @@ namespace weir::daemon {
 struct CheckInput {
   std::shared_ptr<const ControlFacts> facts;
   datapath::Options datapath;
-  telemetry::OtlpStatus otlp;
+  telemetry::ExportStatus exports;
   telemetry::PipelineCounters pipeline;
 };
 

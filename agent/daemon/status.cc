@@ -103,8 +103,8 @@ void FillQueues(const StatusInput& input, v1::Status& status) {
   spans.set_exported(input.spans.exported + input.spans.kept);
   spans.set_dropped(input.spans.dropped);
   spans.set_queued(input.spans.queued);
-  spans.set_queued_bytes(input.otlp.queue_bytes);
-  spans.set_limit_bytes(input.otlp.queue_limit_bytes);
+  spans.set_queued_bytes(input.exports.queue_bytes());
+  spans.set_limit_bytes(input.exports.queue_limit_bytes);
 }
 
 void FillConfig(const ControlFacts& facts, v1::Status& status) {
@@ -124,21 +124,39 @@ void FillConfig(const ControlFacts& facts, v1::Status& status) {
   }
 }
 
-void FillExporter(const StatusInput& input, v1::Status& status) {
-  auto& exporter = *status.mutable_exporter();
-  const auto& otlp = input.otlp;
-  exporter.set_kind(otlp.enabled ? "otlp" : "memory");
-  exporter.set_endpoint(otlp.url);
-  exporter.set_state(!otlp.enabled || otlp.requests + otlp.failures == 0 ? "idle"
-                     : otlp.is_accepting                                 ? "ok"
-                                                                         : "failing");
-  if (otlp.last_success) {
-    *exporter.mutable_last_success() = ToTimestamp(*otlp.last_success);
+void FillExporter(const telemetry::ExporterStatus& from, v1::ExporterStatus& exporter) {
+  exporter.set_name(from.name);
+  exporter.set_kind(from.kind);
+  exporter.set_endpoint(from.url);
+  exporter.set_state(from.requests + from.failures == 0 ? "idle"
+                     : from.is_accepting                ? "ok"
+                                                        : "failing");
+  if (from.last_success) {
+    *exporter.mutable_last_success() = ToTimestamp(*from.last_success);
   }
-  if (otlp.last_failure) {
-    *exporter.mutable_last_failure() = ToTimestamp(*otlp.last_failure);
+  if (from.last_failure) {
+    *exporter.mutable_last_failure() = ToTimestamp(*from.last_failure);
   }
-  exporter.set_last_error(otlp.last_error);
+  exporter.set_last_error(from.last_error);
+  exporter.set_offered(from.offered);
+  exporter.set_exported(from.exported);
+  exporter.set_queued(from.queued);
+  exporter.set_queued_bytes(from.queue_bytes);
+  exporter.set_limit_bytes(from.queue_limit_bytes);
+  for (std::size_t i = 0; i < from.dropped.size(); ++i) {
+    if (from.dropped[i] != 0) {
+      auto& drop = *exporter.add_dropped();
+      drop.set_name("spans");
+      drop.set_reason(telemetry::ToString(static_cast<telemetry::ExportDrop>(i)));
+      drop.set_value(from.dropped[i]);
+    }
+  }
+}
+
+void FillExporters(const StatusInput& input, v1::Status& status) {
+  for (const telemetry::ExporterStatus& exporter : input.exports.exporters) {
+    FillExporter(exporter, *status.add_exporters());
+  }
 }
 
 // What ended other than well, by reason, from the workers' and the kernel's counters.
@@ -233,7 +251,7 @@ v1::Status MakeStatus(const StatusInput& input) {
   FillQueues(input, status);
   FillConfig(facts, status);
   FillDrops(input, status);
-  FillExporter(input, status);
+  FillExporters(input, status);
   return status;
 }
 

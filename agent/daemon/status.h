@@ -5,7 +5,7 @@
 
 #include "agent/daemon/facts.h"
 #include "agent/daemon/workload_tally.h"
-#include "agent/export/otlp_exporter.h"
+#include "agent/export/exporter_set.h"
 #include "agent/export/pipeline.h"
 #include "agent/observe/metrics.h"
 
@@ -18,7 +18,7 @@ namespace weir::daemon {
 // What `weir status` is made of, besides the control thread's facts.
 struct StatusInput {
   std::shared_ptr<const ControlFacts> facts;
-  telemetry::OtlpStatus otlp;
+  telemetry::ExportStatus exports;
   telemetry::PipelineCounters pipeline;
   telemetry::SpanTotals spans;
   std::vector<observe::MetricFamily> worker_metrics;

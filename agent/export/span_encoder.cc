@@ -131,6 +131,14 @@ std::string PartyName(const observe::Party& party) {
 
 }  // namespace
 
+std::string ServiceName(const model::LocalWorkload* local) {
+  if (local != nullptr && !local->resource.service_name.empty()) {
+    return local->resource.service_name;
+  }
+  const bool has_workload = local != nullptr && local->workload != nullptr;
+  return has_workload ? local->workload->display_name() : "unknown_service";
+}
+
 void SpanEncoder::Text(std::string_view key, std::string_view value) {
   value = base::ToUtf8(value, clean_);
   const std::size_t any_size = wire::BytesFieldBytes(value.size());
@@ -270,10 +278,7 @@ void SpanEncoder::AppendResourceSpans(const model::LocalWorkload* local,
   attributes_field_ = Resource::kAttributesFieldNumber;
   static const model::ServiceResource kUnknown;
   const model::ServiceResource& resource = local != nullptr ? local->resource : kUnknown;
-  const bool has_workload = local != nullptr && local->workload != nullptr;
-  Text("service.name", !resource.service_name.empty() ? resource.service_name
-                       : has_workload                 ? local->workload->display_name()
-                                                      : "unknown_service");
+  Text("service.name", ServiceName(local));
   for (const auto& [key, value] :
        {std::pair("service.namespace", &resource.service_namespace),
         std::pair("service.version", &resource.service_version),

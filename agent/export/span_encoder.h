@@ -8,6 +8,10 @@
 
 namespace weir::telemetry {
 
+// `service.name` of `local`'s resource, or what stands in for it; null: an unknown service.
+// Pure.
+std::string ServiceName(const model::LocalWorkload* local);
+
 // SpanEncoder writes spans in OTLP's wire format, by the stable HTTP semantic conventions.
 // Text from peers that is not UTF-8 is mended, since a collector refuses a whole request
 // for it. One thread; keeps scratch memory between calls.

@@ -1,4 +1,4 @@
-#include "agent/export/otlp_exporter.h"
+#include "agent/export/exporter_set.h"
 
 namespace weir::telemetry {
 namespace {
@@ -25,50 +25,90 @@ MetricFamily ByKind(std::string name, std::string help, std::uint64_t records,
            {.labels = {{"kind", "span"}}, .value = Number(spans)}}};
 }
 
-void AppendExporter(const OtlpStatus& status, std::vector<MetricFamily>& families) {
-  families.push_back(Single("weir_otlp_offered_spans", "Spans that were to be exported.",
-                            MetricType::kCounter, status.offered));
-  families.push_back(Single("weir_otlp_exported_spans", "Spans that the collector accepted.",
-                            MetricType::kCounter, status.exported));
+// One family with a sample for each exporter.
+template <typename Value>
+MetricFamily PerExporter(const std::vector<ExporterStatus>& exporters, std::string name,
+                         std::string help, MetricType type, const Value& value) {
+  MetricFamily family{std::move(name), std::move(help), type, {}};
+  for (const ExporterStatus& exporter : exporters) {
+    family.samples.push_back(
+        {.labels = {{"exporter", exporter.name}}, .value = Number(value(exporter))});
+  }
+  return family;
+}
+
+// One family with a sample for each exporter and drop reason, another for each result.
+void AppendBroken(const std::vector<ExporterStatus>& exporters,
+                  std::vector<MetricFamily>& families) {
   MetricFamily dropped{
-      "weir_otlp_dropped_spans", "Spans that were not exported.", MetricType::kCounter, {}};
-  for (std::size_t i = 0; i < kOtlpDropCount; ++i) {
-    dropped.samples.push_back(
-        {.labels = {{"reason", std::string(ToString(static_cast<OtlpDrop>(i)))}},
-         .value = Number(status.dropped[i])});
+      "weir_export_dropped_spans", "Spans that were not exported.", MetricType::kCounter, {}};
+  MetricFamily requests{
+      "weir_export_requests", "Attempts to export, by how they ended.", MetricType::kCounter, {}};
+  for (const ExporterStatus& exporter : exporters) {
+    for (std::size_t i = 0; i < kExportDropCount; ++i) {
+      const auto reason = static_cast<ExportDrop>(i);
+      dropped.samples.push_back(
+          {.labels = {{"exporter", exporter.name}, {"reason", std::string(ToString(reason))}},
+           .value = Number(exporter.dropped[i])});
+    }
+    for (const auto& [result, count] :
+         {std::pair("accepted", exporter.requests), std::pair("failed", exporter.failures)}) {
+      requests.samples.push_back(
+          {.labels = {{"exporter", exporter.name}, {"result", result}}, .value = Number(count)});
+    }
   }
   families.push_back(std::move(dropped));
-  families.push_back(Single("weir_otlp_queued_spans", "Spans that wait for the collector.",
-                            MetricType::kGauge, status.queued));
-  families.push_back(Single("weir_otlp_queue_bytes", "Bytes that wait for the collector.",
-                            MetricType::kGauge, status.queue_bytes));
-  families.push_back({"weir_otlp_requests",
-                      "Attempts to export, by how they ended.",
-                      MetricType::kCounter,
-                      {{.labels = {{"result", "accepted"}}, .value = Number(status.requests)},
-                       {.labels = {{"result", "failed"}}, .value = Number(status.failures)}}});
-  families.push_back(Single("weir_otlp_retries", "Attempts after the first of a request.",
-                            MetricType::kCounter, status.retries));
-  families.push_back(Single("weir_otlp_accepting", "1 if the collector took the last request.",
-                            MetricType::kGauge, status.is_accepting ? 1 : 0));
+  families.push_back(std::move(requests));
+}
+
+void AppendExporters(const ExportStatus& status, std::vector<MetricFamily>& families) {
+  std::vector<ExporterStatus> exporters = status.exporters;
+  if (status.retired.offered != 0) {
+    exporters.push_back(status.retired);
+    exporters.back().name = "retired";
+  }
+  const auto counter = [&](std::string name, std::string help, const auto& value) {
+    families.push_back(
+        PerExporter(exporters, std::move(name), std::move(help), MetricType::kCounter, value));
+  };
+  const auto gauge = [&](std::string name, std::string help, const auto& value) {
+    families.push_back(
+        PerExporter(exporters, std::move(name), std::move(help), MetricType::kGauge, value));
+  };
+  counter("weir_export_offered_spans", "Spans that were to be exported.",
+          [](const ExporterStatus& one) { return one.offered; });
+  counter("weir_export_exported_spans", "Spans that the collector accepted.",
+          [](const ExporterStatus& one) { return one.exported; });
+  counter("weir_export_retries", "Attempts after the first of a request.",
+          [](const ExporterStatus& one) { return one.retries; });
+  AppendBroken(exporters, families);
+  gauge("weir_export_queued_spans", "Spans that wait for the collector.",
+        [](const ExporterStatus& one) { return one.queued; });
+  gauge("weir_export_queue_bytes", "Bytes that wait for the collector.",
+        [](const ExporterStatus& one) { return one.queue_bytes; });
+  gauge("weir_export_accepting", "1 if the collector took the last request.",
+        [](const ExporterStatus& one) { return std::uint64_t{one.is_accepting}; });
+  families.push_back(Single("weir_export_kept_spans",
+                            "Spans of workloads without a collector: they stay in memory.",
+                            MetricType::kCounter, status.kept));
 }
 
 }  // namespace
 
-SpanTotals TotalSpans(const OtlpExporter& exporter, const Pipeline& pipeline) {
+SpanTotals TotalSpans(const ExporterSet& exporters, const Pipeline& pipeline) {
   // The far end first: what it counts has been generated before, so `queued` cannot wrap.
-  const OtlpStatus status = exporter.status();
+  const ExportStatus status = exporters.status();
   const PipelineTally spans = pipeline.counters().spans;
   SpanTotals totals{.generated = spans.generated,
-                    .exported = status.exported,
+                    .exported = status.exported(),
                     .kept = status.kept,
-                    .dropped = spans.dropped + status.dropped_total()};
+                    .dropped = spans.dropped + status.dropped()};
   totals.queued = totals.generated - totals.exported - totals.kept - totals.dropped;
   return totals;
 }
 
-std::vector<MetricFamily> TelemetryMetrics(const OtlpExporter& exporter, const Pipeline& pipeline) {
-  const OtlpStatus status = exporter.status();
+std::vector<MetricFamily> TelemetryMetrics(const ExporterSet& exporters, const Pipeline& pipeline) {
+  const ExportStatus status = exporters.status();
   const PipelineCounters counters = pipeline.counters();
   std::vector<MetricFamily> families;
   families.push_back(ByKind("weir_telemetry_generated", "Flow records and spans that were made.",
@@ -81,7 +121,7 @@ std::vector<MetricFamily> TelemetryMetrics(const OtlpExporter& exporter, const P
   families.push_back(Single("weir_telemetry_queue_bytes",
                             "Bytes that wait for the telemetry thread.", MetricType::kGauge,
                             counters.queued_bytes));
-  AppendExporter(status, families);
+  AppendExporters(status, families);
   return families;
 }
 

@@ -88,6 +88,7 @@ limits:
   bufferBudget: 1GiB
 telemetry:
   otlpEndpoint: http://127.0.0.1:4318
+  otlpProtocol: grpc
   queueSize: 2MiB
   traceStoreSpans: 5
   flowStoreRecords: 6
@@ -182,7 +183,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"admin: {mode: rw}", "octal"}, BadValue{"admin: []", "must be a map"},
         BadValue{"metrics: {address: ':80'}", "ADDRESS:PORT"},
         BadValue{"ca: {svidLifetime: 25h}", "duration from 10s to 24h"},
-        BadValue{"telemetry: {otlpEndpoint: 'https://x'}", "URL"},
+        BadValue{"telemetry: {otlpEndpoint: 'collector:4318'}", "URL"},
+        BadValue{"telemetry: {otlpProtocol: http/json}", "http/protobuf or grpc"},
         BadValue{"telemetry: {keepQueryValues: 'true'}", "true or false"},
         BadValue{"telemetry: {accessLog: access.json}", "absolute path of a file"},
         BadValue{"telemetry: {accessLog: /var/log/}", "absolute path of a file"},

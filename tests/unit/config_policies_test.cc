@@ -165,7 +165,7 @@ TEST_F(PoliciesTest, TracesByDefaultAndKeepsThem) {
   const auto& result = Build("");
   EXPECT_TRUE(Local("a").trace.enabled);
   EXPECT_EQ(Local("a").trace.sample_ratio, 1.0);
-  EXPECT_FALSE(result.trace_backend.has_value());
+  EXPECT_TRUE(result.trace_backends.empty());
 }
 
 constexpr std::string_view kCollector =
@@ -179,9 +179,14 @@ constexpr std::string_view kTrace =
 
 TEST_F(PoliciesTest, TraceSettingsComeFromMeshTraceAndItsBackend) {
   const auto& result = Build(std::string(kCollector) + std::string(kTrace));
-  ASSERT_TRUE(result.trace_backend.has_value());
-  EXPECT_EQ(result.trace_backend->url, "http://198.18.0.9:4318/otlp/v1/traces");
-  EXPECT_EQ(result.trace_backend->protocol, OtlpProtocol::kHttp);
+  EXPECT_EQ(result.trace_backends,
+            (std::vector<TraceBackend>{{.name = "MeshOpenTelemetryBackend/c",
+                                        .kind = TraceBackendKind::kOtlpHttp,
+                                        .url = "http://198.18.0.9:4318/otlp/v1/traces",
+                                        .env = {.is_first = true}}}));
+  EXPECT_EQ(result.trace_routes.at(Local("a").id), 0U);
+  EXPECT_EQ(result.trace_routes.at(Local("b").id), 0U);
+  EXPECT_FALSE(result.trace_fallback.has_value());
   EXPECT_EQ(Local("a").trace.sample_ratio, 0.5);
   ASSERT_EQ(Local("a").trace.literal_tags.size(), 1U);
   EXPECT_EQ(Local("a").trace.literal_tags[0].second, "crm");
@@ -273,34 +278,86 @@ TEST_F(PoliciesTest, EmptyBackendsOfAStrongerPolicyTurnTracingOff) {
   EXPECT_FALSE(Local("b").trace.enabled);
 }
 
-TEST_F(PoliciesTest, InlineEndpointOfTheOlderFormIsGrpcOnItsUsualPort) {
-  const auto inline_trace = [](const std::string& endpoint) {
-    return "---\ntype: MeshTrace\nname: t\nspec:\n  default:\n    backends:\n"
-           "    - {type: OpenTelemetry, openTelemetry: {endpoint: '" +
-           endpoint + "'}}\n";
+// A MeshTrace of `target` with the one backend that `backend` is.
+std::string Trace(const std::string& name, const std::string& target, const std::string& backend) {
+  return "---\ntype: MeshTrace\nname: " + name + "\nspec:\n  targetRef: " + target +
+         "\n  default:\n    backends:\n    - " + backend + "\n";
+}
+
+TEST_F(PoliciesTest, InlineEndpointOfTheOlderFormIsGrpcButOnThePortOfHttp) {
+  const auto backend = [&](const std::string& endpoint) {
+    return Build(Trace("t", "{kind: Mesh}",
+                       "{type: OpenTelemetry, openTelemetry: {endpoint: '" + endpoint + "'}}"))
+        .trace_backends.at(0);
   };
+  EXPECT_EQ(backend("collector"), (TraceBackend{.name = "http://collector:4317",
+                                                .kind = TraceBackendKind::kOtlpGrpc,
+                                                .url = "http://collector:4317"}));
+  EXPECT_EQ(backend("collector:9999").kind, TraceBackendKind::kOtlpGrpc);
+  EXPECT_EQ(backend("198.18.0.9:4318").kind, TraceBackendKind::kOtlpHttp);
+  EXPECT_EQ(backend("198.18.0.9:4318").url, "http://198.18.0.9:4318/v1/traces");
+  EXPECT_EQ(backend("[fd00::9]:4318").url, "http://[fd00::9]:4318/v1/traces");
+}
+
+TEST_F(PoliciesTest, ReadsHowTheEnvironmentChangesABackend) {
+  const auto env = [&](const std::string& text) {
+    return Build("type: MeshOpenTelemetryBackend\nname: c\nlabels: {x: y}\nspec: {" + text + "}\n" +
+                 std::string(kTrace))
+        .trace_backends.at(0);
+  };
+  EXPECT_EQ(env("").url, "http://127.0.0.1:4317");
+  EXPECT_EQ(env("").kind, TraceBackendKind::kOtlpGrpc);
+  EXPECT_EQ(env("").env, (EnvironmentUse{.is_first = true}));
   EXPECT_EQ(
-      Build(inline_trace("collector")).trace_backend,
-      (TraceBackend{.url = "http://collector:4317/v1/traces", .protocol = OtlpProtocol::kGrpc}));
-  EXPECT_EQ(Build(inline_trace("198.18.0.9:4318")).trace_backend,
-            (TraceBackend{.url = "http://198.18.0.9:4318/v1/traces"}));
-  EXPECT_EQ(Build(inline_trace("[fd00::9]:4318")).trace_backend,
-            (TraceBackend{.url = "http://[fd00::9]:4318/v1/traces"}));
+      env("env: {mode: Required, precedence: ExplicitFirst, allowSignalOverrides: false}").env,
+      (EnvironmentUse{.mode = EnvironmentUse::Mode::kRequired, .allows_signals = false}));
+  EXPECT_EQ(env("env: {mode: Disabled}").env.mode, EnvironmentUse::Mode::kDisabled);
+}
+
+TEST_F(PoliciesTest, WorkloadsOfOneNodeHaveBackendsOfTheirOwn) {
+  const auto& result = Build(std::string(kCollector) + std::string(kTrace) +
+                             Trace("z", "{kind: Dataplane, labels: {app: b}}",
+                                   "{type: Zipkin, zipkin: {url: 'http://z:9411/api/v2/spans'}}"));
+  ASSERT_EQ(result.trace_backends.size(), 2U);
+  EXPECT_EQ(result.trace_backends[result.trace_routes.at(Local("a").id)].name,
+            "MeshOpenTelemetryBackend/c");
+  EXPECT_EQ(result.trace_backends[result.trace_routes.at(Local("b").id)],
+            (TraceBackend{.name = "http://z:9411/api/v2/spans",
+                          .kind = TraceBackendKind::kZipkin,
+                          .url = "http://z:9411/api/v2/spans",
+                          .short_trace_ids = true}));
 }
 
 TEST_F(PoliciesTest, AgentYamlOverridesTheCollector) {
   agent_.telemetry.otlp_endpoint = "http://127.0.0.1:4318/";
-  EXPECT_EQ(Build(std::string(kCollector) + std::string(kTrace)).trace_backend->url,
-            "http://127.0.0.1:4318/v1/traces");
+  const auto& result = Build(std::string(kCollector) + std::string(kTrace));
+  ASSERT_EQ(result.trace_backends.size(), 1U);
+  EXPECT_EQ(result.trace_backends[0].url, "http://127.0.0.1:4318/v1/traces");
+  EXPECT_EQ(result.trace_fallback, 0U);
+  EXPECT_TRUE(result.trace_routes.empty());
+  agent_.telemetry.otlp_endpoint = "https://127.0.0.1:4317";
+  agent_.telemetry.otlp_protocol = OtlpProtocol::kGrpc;
+  EXPECT_EQ(Build("").trace_backends.at(0), (TraceBackend{.name = "agent.yaml",
+                                                          .kind = TraceBackendKind::kOtlpGrpc,
+                                                          .url = "https://127.0.0.1:4317"}));
 }
 
 TEST_F(PoliciesTest, WarnsOfWhatItDoesNotActOn) {
   const auto& result = Build(
       "type: MeshTrace\nname: t\nspec:\n  default:\n    backends:\n"
-      "    - {type: Zipkin, zipkin: {url: 'http://z:9411'}}\n"
+      "    - {type: Datadog, datadog: {url: 'http://d:8126'}}\n"
       "    sampling: {client: 10}\n    tags: [{name: h, header: {name: x}}]\n");
   EXPECT_EQ(result.diagnostics.Warnings().size(), 1U) << ToText(result.diagnostics.all());
   EXPECT_TRUE(Local("a").trace.enabled);
+}
+
+TEST_F(PoliciesTest, WarnsOfWhatZipkinDoesNotGet) {
+  const auto& result =
+      Build(Trace("z", "{kind: Mesh}",
+                  "{type: Zipkin, zipkin: {url: 'http://z:9411/api/v2/spans', traceId128bit: true, "
+                  "apiVersion: httpProto, sharedSpanContext: true}}"));
+  EXPECT_EQ(result.diagnostics.Warnings().size(), 2U) << ToText(result.diagnostics.all());
+  EXPECT_FALSE(result.trace_backends.at(0).short_trace_ids);
 }
 
 struct BadPolicy {
@@ -323,6 +380,18 @@ INSTANTIATE_TEST_SUITE_P(
     Policies, BadPolicyTest,
     testing::Values(
         BadPolicy{"needs \"rules\"", "{}", "MeshTLS"},
+        BadPolicy{"has no \"url\"",
+                  "{default: {backends: [{type: Zipkin, zipkin: {apiVersion: httpJson}}]}}",
+                  "MeshTrace"},
+        BadPolicy{"neither http nor https",
+                  "{default: {backends: [{type: Zipkin, zipkin: {url: 'ftp://z/'}}]}}",
+                  "MeshTrace"},
+        BadPolicy{"httpJson or httpProto",
+                  "{default: {backends: [{type: Zipkin, zipkin: {url: 'http://z/', apiVersion: "
+                  "httpJsonV1}}]}}",
+                  "MeshTrace"},
+        BadPolicy{"Disabled, Optional or Required", "{env: {mode: Maybe}}",
+                  "MeshOpenTelemetryBackend"},
         BadPolicy{"did you mean \"rules\"", "{rulse: []}", "MeshTLS"},
         BadPolicy{"beside \"rules\"", "{rules: [{default: {}}], from: []}", "MeshTLS"},
         BadPolicy{"must be Strict or Permissive", "{rules: [{default: {mode: Off}}]}", "MeshTLS"},

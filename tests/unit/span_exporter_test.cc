@@ -1,16 +1,16 @@
-#include "agent/export/otlp_exporter.h"
+#include "agent/export/span_exporter.h"
 
-#include <google/protobuf/io/gzip_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <gtest/gtest.h>
 #include <otlp/trace_service.pb.h>
 
 #include <atomic>
-#include <functional>
 #include <thread>
 
+#include "agent/client/gzip.h"
+#include "agent/export/exporter_set.h"
 #include "tests/support/records.h"
 #include "tests/support/scripted_http_server.h"
+#include "tests/unit/export_support.h"
 
 namespace weir::telemetry {
 namespace {
@@ -25,31 +25,6 @@ using test::ScriptedHttpServer;
 using test::ServedReply;
 using test::ServedRequest;
 
-// Everything at once, and short waits between retries.
-constexpr OtlpOptions kQuick = {.batch_age = milliseconds(0),
-                                .backoff_first = milliseconds(2),
-                                .backoff_limit = milliseconds(10)};
-
-std::uint64_t Dropped(const OtlpStatus& status, OtlpDrop reason) {
-  return status.dropped[static_cast<std::size_t>(reason)];
-}
-
-void ExpectExact(const OtlpStatus& status) {
-  EXPECT_EQ(status.offered, status.exported + status.dropped_total() + status.queued);
-}
-
-std::size_t CountSpans(const std::string& body) {
-  ExportTraceServiceRequest request;
-  EXPECT_TRUE(request.ParseFromString(body));
-  std::size_t count = 0;
-  for (const auto& resource : request.resource_spans()) {
-    for (const auto& scope : resource.scope_spans()) {
-      count += static_cast<std::size_t>(scope.spans_size());
-    }
-  }
-  return count;
-}
-
 ServedReply Partial(std::int64_t rejected, const std::string& message) {
   ExportTraceServiceResponse response;
   response.mutable_partial_success()->set_rejected_spans(rejected);
@@ -57,48 +32,27 @@ ServedReply Partial(std::int64_t rejected, const std::string& message) {
   return Respond(200, response.SerializeAsString());
 }
 
-class OtlpExporterTest : public testing::Test {
+class SpanExporterTest : public ExportTest {
  protected:
   void StartServer(ScriptedHttpServer::Script script) {
     server_ = std::make_unique<ScriptedHttpServer>(std::move(script));
   }
-  void StartExporter(const OtlpOptions& options = kQuick) {
-    exporter_ = std::make_unique<OtlpExporter>(options);
-    exporter_->SetEndpoint(*OtlpEndpointOfBaseUrl(server_->url()));
-    ASSERT_TRUE(exporter_->Start().has_value());
-  }
-  // Waits until nothing is queued any more; what the status says then.
-  OtlpStatus WaitUntilDrained() {
-    return WaitUntil([](const OtlpStatus& status) { return status.queued == 0; });
-  }
-  OtlpStatus WaitUntil(const std::function<bool(const OtlpStatus&)>& is_so) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    OtlpStatus status = exporter_->status();
-    while (!is_so(status) && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::yield();
-      status = exporter_->status();
-      ExpectExact(status);
-    }
-    EXPECT_TRUE(is_so(status)) << status.last_error;
-    return status;
-  }
-  void Offer(std::size_t count) {
-    exporter_->Consume(std::vector<Record>(count, MakeRequest(/*is_client=*/true)));
+  void StartExporter(const ExporterOptions& options = kQuick) {
+    ExportTest::StartExporter(CollectorAt(server_->url()), options);
   }
 
   std::unique_ptr<ScriptedHttpServer> server_;
-  std::unique_ptr<OtlpExporter> exporter_;
 };
 
-TEST_F(OtlpExporterTest, SendsOneResourcePerWorkload) {
+TEST_F(SpanExporterTest, SendsOneResourcePerWorkload) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
   Record front = MakeRequest(/*is_client=*/true);
   Record back = MakeRequest(/*is_client=*/false);
   Record flow_only = front;
   flow_only.span.reset();
-  exporter_->Consume({front, back, front, flow_only});
-  const OtlpStatus status = WaitUntilDrained();
+  exporters_->Consume({front, back, front, flow_only});
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 3U);
   EXPECT_TRUE(status.is_accepting);
   EXPECT_EQ(status.queue_bytes, 0U);
@@ -114,7 +68,7 @@ TEST_F(OtlpExporterTest, SendsOneResourcePerWorkload) {
   EXPECT_EQ(message.resource_spans(1).resource().attributes(0).value().string_value(), "back");
 }
 
-TEST_F(OtlpExporterTest, KeepsTheConnectionBetweenRequests) {
+TEST_F(SpanExporterTest, KeepsTheConnectionBetweenRequests) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
   for (int i = 0; i < 3; ++i) {
@@ -125,28 +79,28 @@ TEST_F(OtlpExporterTest, KeepsTheConnectionBetweenRequests) {
   EXPECT_EQ(server_->connections(), 1);
 }
 
-TEST_F(OtlpExporterTest, GathersSpansUntilABatchIsFullOrOld) {
+TEST_F(SpanExporterTest, GathersSpansUntilABatchIsFullOrOld) {
   StartServer([](const ServedRequest&) { return Respond(200); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.batch_age = std::chrono::hours(1);
   options.batch_bytes = 20'000;
   StartExporter(options);
   Offer(1);
-  EXPECT_EQ(exporter_->status().queued, 1U);
+  EXPECT_EQ(Status().queued, 1U);
   Offer(60);
-  const OtlpStatus status = WaitUntilDrained();
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 61U);
   EXPECT_EQ(status.requests, 1U);
 }
 
-TEST_F(OtlpExporterTest, CutsRequestsAtTheirLimit) {
+TEST_F(SpanExporterTest, CutsRequestsAtTheirLimit) {
   StartServer([](const ServedRequest&) { return Respond(200); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.batch_bytes = 4'000;
   options.max_request_bytes = 10'000;
   StartExporter(options);
   Offer(200);
-  const OtlpStatus status = WaitUntilDrained();
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 200U);
   std::size_t spans = 0;
   for (const ServedRequest& request : server_->requests()) {
@@ -156,14 +110,14 @@ TEST_F(OtlpExporterTest, CutsRequestsAtTheirLimit) {
   EXPECT_EQ(spans, 200U);
 }
 
-TEST_F(OtlpExporterTest, RetriesWhatTheSpecificationSays) {
+TEST_F(SpanExporterTest, RetriesWhatTheSpecificationSays) {
   for (const int code : {429, 502, 503, 504}) {
     StartServer([code, n = 0](const ServedRequest&) mutable {
       return ++n <= 2 ? Respond(code) : Respond(200);
     });
     StartExporter();
     Offer(5);
-    const OtlpStatus status = WaitUntilDrained();
+    const ExporterStatus status = WaitUntilDrained();
     EXPECT_EQ(status.exported, 5U) << code;
     EXPECT_EQ(status.retries, 2U) << code;
     EXPECT_EQ(status.failures, 2U) << code;
@@ -171,15 +125,15 @@ TEST_F(OtlpExporterTest, RetriesWhatTheSpecificationSays) {
   }
 }
 
-TEST_F(OtlpExporterTest, DropsWhatTheCollectorRefuses) {
+TEST_F(SpanExporterTest, DropsWhatTheCollectorRefuses) {
   for (const int code : {301, 400, 401, 413, 500, 501}) {
     StartServer([code](const ServedRequest&) {
       return Respond(code, "no\x01such", "Content-Type: text/plain\r\n");
     });
     StartExporter();
     Offer(5);
-    const OtlpStatus status = WaitUntilDrained();
-    EXPECT_EQ(Dropped(status, OtlpDrop::kRefused), 5U) << code;
+    const ExporterStatus status = WaitUntilDrained();
+    EXPECT_EQ(Dropped(status, ExportDrop::kRefused), 5U) << code;
     EXPECT_EQ(status.exported, 0U) << code;
     EXPECT_EQ(server_->requests().size(), 1U) << code;
     EXPECT_TRUE(status.is_reachable);
@@ -188,7 +142,7 @@ TEST_F(OtlpExporterTest, DropsWhatTheCollectorRefuses) {
   }
 }
 
-TEST_F(OtlpExporterTest, WaitsAsLongAsRetryAfterSays) {
+TEST_F(SpanExporterTest, WaitsAsLongAsRetryAfterSays) {
   std::vector<std::chrono::steady_clock::time_point> times;
   StartServer([&times](const ServedRequest&) {
     times.push_back(std::chrono::steady_clock::now());
@@ -200,18 +154,18 @@ TEST_F(OtlpExporterTest, WaitsAsLongAsRetryAfterSays) {
   EXPECT_GE(times.at(1) - times.at(0), std::chrono::seconds(1));
 }
 
-TEST_F(OtlpExporterTest, CutsARetryAfterThatIsTooLong) {
+TEST_F(SpanExporterTest, CutsARetryAfterThatIsTooLong) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n == 1 ? Respond(503, "", "Retry-After: 99999999999999999999\r\n") : Respond(200);
   });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.retry_after_limit = milliseconds(20);
   StartExporter(options);
   Offer(5);
   EXPECT_EQ(WaitUntilDrained().exported, 5U);
 }
 
-TEST_F(OtlpExporterTest, RetriesFailuresOfTheConnection) {
+TEST_F(SpanExporterTest, RetriesFailuresOfTheConnection) {
   using Then = ServedReply::Then;
   const std::vector<ServedReply> faults = {
       {.pieces = {}, .then = Then::kReset},
@@ -224,93 +178,93 @@ TEST_F(OtlpExporterTest, RetriesFailuresOfTheConnection) {
         [&fault, n = 0](const ServedRequest&) mutable { return ++n == 1 ? fault : Respond(200); });
     StartExporter();
     Offer(5);
-    const OtlpStatus status = WaitUntilDrained();
+    const ExporterStatus status = WaitUntilDrained();
     EXPECT_EQ(status.exported, 5U);
     EXPECT_EQ(status.retries, 1U);
   }
 }
 
-TEST_F(OtlpExporterTest, RetriesACollectorThatIsTooSlow) {
+TEST_F(SpanExporterTest, RetriesACollectorThatIsTooSlow) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n == 1 ? ServedReply{.pieces = {}, .then = ServedReply::Then::kHold} : Respond(200);
   });
   StartExporter();
-  OtlpEndpoint endpoint = *OtlpEndpointOfBaseUrl(server_->url());
-  endpoint.timeout = milliseconds(50);
-  exporter_->SetEndpoint(endpoint);
+  Collector collector = CollectorAt(server_->url());
+  collector.timeout = milliseconds(50);
+  SetCollector(collector);
   Offer(5);
   EXPECT_EQ(WaitUntilDrained().exported, 5U);
 }
 
-TEST_F(OtlpExporterTest, GivesUpARequestInTheEnd) {
+TEST_F(SpanExporterTest, GivesUpARequestInTheEnd) {
   StartServer([](const ServedRequest&) { return Respond(503); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.give_up_after = milliseconds(30);
   StartExporter(options);
   Offer(5);
-  const OtlpStatus status = WaitUntilDrained();
-  EXPECT_EQ(Dropped(status, OtlpDrop::kGaveUp), 5U);
+  const ExporterStatus status = WaitUntilDrained();
+  EXPECT_EQ(Dropped(status, ExportDrop::kGaveUp), 5U);
   EXPECT_GE(status.retries, 1U);
 }
 
-TEST_F(OtlpExporterTest, KeepsTheCountOfAPartialSuccessAndDoesNotRetry) {
+TEST_F(SpanExporterTest, KeepsTheCountOfAPartialSuccessAndDoesNotRetry) {
   StartServer([](const ServedRequest&) { return Partial(2, "too\nold"); });
   StartExporter();
   Offer(5);
-  const OtlpStatus status = WaitUntilDrained();
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 3U);
-  EXPECT_EQ(Dropped(status, OtlpDrop::kRejected), 2U);
-  EXPECT_EQ(status.last_error, "the collector rejected 2 of 5 spans: too old");
+  EXPECT_EQ(Dropped(status, ExportDrop::kRejected), 2U);
+  EXPECT_EQ(status.last_error, "the collector rejected 2 of 5: too old");
   EXPECT_EQ(server_->requests().size(), 1U);
 }
 
-TEST_F(OtlpExporterTest, DoesNotBelieveAPartialSuccessThatCannotBe) {
+TEST_F(SpanExporterTest, DoesNotBelieveAPartialSuccessThatCannotBe) {
   for (const std::int64_t rejected : {std::int64_t{-3}, std::int64_t{1} << 60}) {
     StartServer([rejected](const ServedRequest&) { return Partial(rejected, ""); });
     StartExporter();
     Offer(5);
-    const OtlpStatus status = WaitUntilDrained();
+    const ExporterStatus status = WaitUntilDrained();
     EXPECT_EQ(status.exported, rejected < 0 ? 5U : 0U);
-    EXPECT_EQ(Dropped(status, OtlpDrop::kRejected), rejected < 0 ? 0U : 5U);
+    EXPECT_EQ(Dropped(status, ExportDrop::kRejected), rejected < 0 ? 0U : 5U);
   }
 }
 
-TEST_F(OtlpExporterTest, TakesASuccessWithAnotherBodyAsSuccess) {
+TEST_F(SpanExporterTest, TakesASuccessWithAnotherBodyAsSuccess) {
   StartServer([](const ServedRequest&) { return Respond(202, "{\"ok\": true}"); });
   StartExporter();
   Offer(5);
-  const OtlpStatus status = WaitUntilDrained();
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 5U);
-  EXPECT_EQ(status.last_error, "the collector's answer is not an ExportTraceServiceResponse");
+  EXPECT_EQ(status.last_error, "the collector's answer is not an OTLP response");
 }
 
-TEST_F(OtlpExporterTest, DropsWhenTheAnswerIsTooLong) {
+TEST_F(SpanExporterTest, DropsWhenTheAnswerIsTooLong) {
   StartServer([](const ServedRequest&) { return Respond(200, std::string((4 << 20) + 1, 'x')); });
   StartExporter();
   Offer(5);
-  EXPECT_EQ(Dropped(WaitUntilDrained(), OtlpDrop::kBadResponse), 5U);
+  EXPECT_EQ(Dropped(WaitUntilDrained(), ExportDrop::kBadResponse), 5U);
 }
 
-TEST_F(OtlpExporterTest, BoundsTheQueueInBytesWhileTheCollectorIsDown) {
+TEST_F(SpanExporterTest, BoundsTheQueueInBytesWhileTheCollectorIsDown) {
   StartServer([](const ServedRequest&) { return Respond(503); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.queue_limit_bytes = 100'000;
   StartExporter(options);
   for (int i = 0; i < 100; ++i) {
     Offer(10);
-    EXPECT_LE(exporter_->status().queue_bytes, options.queue_limit_bytes);
+    EXPECT_LE(Status().queue_bytes, options.queue_limit_bytes);
   }
-  exporter_->Stop(milliseconds(20));
-  const OtlpStatus status = exporter_->status();
+  exporters_->Stop(milliseconds(20));
+  const ExporterStatus status = Status();
   EXPECT_EQ(status.offered, 1000U);
-  EXPECT_GT(Dropped(status, OtlpDrop::kQueueFull), 0U);
-  EXPECT_GT(Dropped(status, OtlpDrop::kShutdown), 0U);
+  EXPECT_GT(Dropped(status, ExportDrop::kQueueFull), 0U);
+  EXPECT_GT(Dropped(status, ExportDrop::kShutdown), 0U);
   EXPECT_EQ(status.queued, 0U);
   EXPECT_EQ(status.queue_bytes, 0U);
   ExpectExact(status);
 }
 
-TEST_F(OtlpExporterTest, SendsEverythingOnceTheCollectorIsBack) {
+TEST_F(SpanExporterTest, SendsEverythingOnceTheCollectorIsBack) {
   std::atomic<bool> is_down = true;
   std::atomic<std::size_t> received = 0;
   StartServer([&](const ServedRequest& request) {
@@ -322,28 +276,28 @@ TEST_F(OtlpExporterTest, SendsEverythingOnceTheCollectorIsBack) {
   });
   StartExporter();
   Offer(700);
-  (void)WaitUntil([](const OtlpStatus& status) { return status.failures > 2; });
+  (void)WaitUntil([](const ExporterStatus& status) { return status.failures > 2; });
   is_down = false;
   Offer(300);
   EXPECT_EQ(WaitUntilDrained().exported, 1000U);
   EXPECT_EQ(received, 1000U);
 }
 
-TEST_F(OtlpExporterTest, FlushesAtStop) {
+TEST_F(SpanExporterTest, FlushesAtStop) {
   StartServer([](const ServedRequest&) { return Respond(200); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.batch_age = std::chrono::hours(1);
   StartExporter(options);
   Offer(10);
-  exporter_->Stop(std::chrono::seconds(20));
-  const OtlpStatus status = exporter_->status();
+  exporters_->Stop(std::chrono::seconds(20));
+  const ExporterStatus status = Status();
   EXPECT_EQ(status.exported, 10U);
   Offer(3);
-  EXPECT_EQ(Dropped(exporter_->status(), OtlpDrop::kShutdown), 3U);
-  ExpectExact(exporter_->status());
+  EXPECT_EQ(exporters_->status().kept, 3U);
+  ExpectExact(Status());
 }
 
-TEST_F(OtlpExporterTest, StopsInTimeWhenTheCollectorHangs) {
+TEST_F(SpanExporterTest, StopsInTimeWhenTheCollectorHangs) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -351,28 +305,28 @@ TEST_F(OtlpExporterTest, StopsInTimeWhenTheCollectorHangs) {
   Offer(10);
   ASSERT_TRUE(server_->WaitForRequests(1));
   const auto before = std::chrono::steady_clock::now();
-  exporter_->Stop(milliseconds(100));
+  exporters_->Stop(milliseconds(100));
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
-  EXPECT_EQ(Dropped(exporter_->status(), OtlpDrop::kShutdown), 10U);
+  EXPECT_EQ(Dropped(Status(), ExportDrop::kShutdown), 10U);
 }
 
-TEST_F(OtlpExporterTest, StopsAtOnceWhenTheCollectorIsAway) {
+TEST_F(SpanExporterTest, StopsAtOnceWhenTheCollectorIsAway) {
   StartServer([](const ServedRequest&) { return Respond(200); });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.backoff_first = std::chrono::hours(1);
   options.backoff_limit = std::chrono::hours(1);
   StartExporter(options);
   server_.reset();
   Offer(10);
-  (void)WaitUntil([](const OtlpStatus& status) { return status.failures > 0; });
+  (void)WaitUntil([](const ExporterStatus& status) { return status.failures > 0; });
   const auto before = std::chrono::steady_clock::now();
-  exporter_->Stop(std::chrono::seconds(60));
+  exporters_->Stop(std::chrono::seconds(60));
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(10));
-  EXPECT_EQ(Dropped(exporter_->status(), OtlpDrop::kShutdown), 10U);
-  EXPECT_FALSE(exporter_->status().is_reachable);
+  EXPECT_EQ(Dropped(Status(), ExportDrop::kShutdown), 10U);
+  EXPECT_FALSE(Status().is_reachable);
 }
 
-TEST_F(OtlpExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
+TEST_F(SpanExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -380,15 +334,15 @@ TEST_F(OtlpExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
   Offer(10);
   ASSERT_TRUE(server_->WaitForRequests(1));
   const ScriptedHttpServer other([](const ServedRequest&) { return Respond(200); });
-  exporter_->SetEndpoint(*OtlpEndpointOfTracesUrl(other.url("/other")));
-  const OtlpStatus status = WaitUntilDrained();
+  SetCollector(CollectorAt(other.url("/other")));
+  const ExporterStatus status = WaitUntilDrained();
   EXPECT_EQ(status.exported, 10U);
   EXPECT_EQ(status.failures, 0U);
-  EXPECT_EQ(status.url, other.url("/other"));
-  EXPECT_TRUE(other.requests().at(0).head.starts_with("POST /other "));
+  EXPECT_EQ(status.url, other.url("/other/v1/traces"));
+  EXPECT_TRUE(other.requests().at(0).head.starts_with("POST /other/v1/traces "));
 }
 
-TEST_F(OtlpExporterTest, KeepsAndDropsWhileThereIsNoCollector) {
+TEST_F(SpanExporterTest, KeepsWhileThereIsNoCollector) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -396,50 +350,63 @@ TEST_F(OtlpExporterTest, KeepsAndDropsWhileThereIsNoCollector) {
   Offer(10);
   ASSERT_TRUE(server_->WaitForRequests(1));
   Offer(5);
-  exporter_->SetEndpoint(std::nullopt);
-  OtlpStatus status = WaitUntilDrained();
-  EXPECT_EQ(Dropped(status, OtlpDrop::kDisabled), 15U);
+  ASSERT_TRUE(exporters_->SetRoutes({}).has_value());
   Offer(7);
-  status = exporter_->status();
-  EXPECT_EQ(status.kept, 7U);
-  EXPECT_EQ(status.offered, 15U);
-  EXPECT_FALSE(status.enabled);
+  EXPECT_EQ(exporters_->status().kept, 7U);
+  EXPECT_EQ(Status().queued, 15U);  // it may still become reachable
+  exporters_->Reap();
+  EXPECT_EQ(exporters_->status().exporters.size(), 1U);
+  exporters_->Stop(milliseconds(0));
+  EXPECT_TRUE(exporters_->status().exporters.empty());
 }
 
-TEST_F(OtlpExporterTest, PacksAndAddsHeadersWhenAsked) {
+TEST_F(SpanExporterTest, ReapsAnExporterThatHasSentWhatItHad) {
+  StartServer([](const ServedRequest&) { return Respond(200); });
+  ExporterOptions options = kQuick;
+  options.batch_age = std::chrono::hours(1);
+  StartExporter(options);
+  Offer(10);
+  ASSERT_TRUE(exporters_->SetRoutes({}).has_value());
+  (void)WaitUntilDrained();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!exporters_->status().exporters.empty() && std::chrono::steady_clock::now() < deadline) {
+    exporters_->Reap();
+  }
+  const ExportStatus status = exporters_->status();
+  EXPECT_TRUE(status.exporters.empty());
+  EXPECT_EQ(status.retired.exported, 10U);
+  EXPECT_EQ(status.exported(), 10U);
+}
+
+TEST_F(SpanExporterTest, PacksAndAddsHeadersWhenAsked) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
-  OtlpEndpoint endpoint = *OtlpEndpointOfBaseUrl(server_->url());
-  endpoint.compression = OtlpCompression::kGzip;
-  endpoint.headers = {{"Api-Key", "secret"}};
-  exporter_->SetEndpoint(endpoint);
+  Collector collector = CollectorAt(server_->url());
+  collector.gzip = true;
+  collector.headers = {{"Api-Key", "secret"}};
+  SetCollector(collector);
   Offer(100);
   (void)WaitUntilDrained();
   const ServedRequest request = server_->requests().at(0);
   EXPECT_EQ(request.Field("content-encoding"), "gzip");
   EXPECT_EQ(request.Field("api-key"), "secret");
-  google::protobuf::io::ArrayInputStream raw(request.body.data(),
-                                             static_cast<int>(request.body.size()));
-  google::protobuf::io::GzipInputStream gzip(&raw, google::protobuf::io::GzipInputStream::GZIP);
-  ExportTraceServiceRequest message;
-  ASSERT_TRUE(message.ParseFromZeroCopyStream(&gzip));
-  EXPECT_EQ(message.resource_spans(0).scope_spans(0).spans_size(), 100);
+  EXPECT_EQ(CountSpans(client::Gunzip(request.body, 1U << 20U).value()), 100U);
 }
 
-TEST_F(OtlpExporterTest, AddsUpFromTheWorkersToTheCollector) {
+TEST_F(SpanExporterTest, AddsUpFromTheWorkersToTheCollector) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n % 3 == 0 ? Partial(1, "x") : n % 3 == 1 ? Respond(503) : Respond(200);
   });
-  OtlpOptions options = kQuick;
+  ExporterOptions options = kQuick;
   options.queue_limit_bytes = 50'000;
   StartExporter(options);
   auto pipeline = *Pipeline::Create({.queue_limit_bytes = 100'000});
-  pipeline->AddConsumer(*exporter_);
+  pipeline->AddConsumer(*exporters_);
   ASSERT_TRUE(pipeline->Start().has_value());
   std::atomic<bool> is_done = false;
   std::thread reader([&] {
     while (!is_done) {
-      const SpanTotals totals = TotalSpans(*exporter_, *pipeline);
+      const SpanTotals totals = TotalSpans(*exporters_, *pipeline);
       EXPECT_LE(totals.queued, totals.generated);
     }
   });
@@ -447,16 +414,17 @@ TEST_F(OtlpExporterTest, AddsUpFromTheWorkersToTheCollector) {
     pipeline->Offer(std::vector<Record>(4, MakeRequest(/*is_client=*/true)));
   }
   pipeline->Stop();
-  exporter_->Stop(milliseconds(200));
+  exporters_->Stop(milliseconds(200));
   is_done = true;
   reader.join();
-  const SpanTotals totals = TotalSpans(*exporter_, *pipeline);
+  const SpanTotals totals = TotalSpans(*exporters_, *pipeline);
   EXPECT_EQ(totals.generated, 2000U);
   EXPECT_EQ(totals.queued, 0U);
   EXPECT_EQ(totals.generated, totals.exported + totals.dropped + totals.kept);
-  const std::string text = observe::RenderOpenMetrics(TelemetryMetrics(*exporter_, *pipeline));
+  const std::string text = observe::RenderOpenMetrics(TelemetryMetrics(*exporters_, *pipeline));
   EXPECT_NE(text.find("weir_telemetry_generated_total{kind=\"span\"} 2000\n"), std::string::npos);
-  EXPECT_NE(text.find("weir_otlp_exported_spans_total " + std::to_string(totals.exported) + "\n"),
+  EXPECT_NE(text.find("weir_export_exported_spans_total{exporter=\"retired\"} " +
+                      std::to_string(totals.exported) + "\n"),
             std::string::npos);
 }
 

@@ -1,0 +1,301 @@
+"""What weir exports, judged by others: a real OpenTelemetry Collector by gRPC and by HTTP,
+and the official generated Protobuf classes. The quickstart's topology, two agents.
+
+  sudo python3 tests/e2e/export_e2e.py --bin build/dev/bin --oracles build/oracles [-v]
+"""
+import argparse
+import base64
+import collections
+import fcntl
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import unittest
+
+import oracles
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
+
+from crm_mesh import EDGES, SERVICES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
+from topology import wait_until  # noqa: E402
+
+PREFIX = "weir-export"
+RUN = pathlib.Path("/run/weir-export")
+BIN = ORACLES = None
+HOST = "198.18.0.1"  # node-a's address on the link between the nodes
+REQUESTS = 40
+SERVER, CLIENT = 2, 3  # SpanKind of OTLP
+# Whose spans go where; all others by gRPC.
+BY_HTTP = {"crm-mobile", "crm-database"}
+BY_SINK = {"crm-conductor"}
+
+# Names of the semantic conventions (HTTP, RPC, database spans; general attributes).
+SPAN_ATTRIBUTES = set("""
+    client.address client.port db.collection.name db.namespace db.operation.name db.query.summary
+    db.query.text db.response.status_code db.system.name error.type http.request.method
+    http.request.method_original http.request.resend_count http.response.status_code http.route
+    network.peer.address network.peer.port network.protocol.name network.protocol.version
+    network.transport rpc.method rpc.response.status_code rpc.status_code rpc.system.name
+    server.address server.port url.full url.path url.query url.scheme url.template
+    user_agent.original""".split())
+RESOURCE_ATTRIBUTES = set("""
+    host.id host.name host.arch k8s.container.name k8s.deployment.name k8s.namespace.name
+    k8s.node.name k8s.pod.name k8s.pod.uid service.instance.id service.name service.namespace
+    service.version""".split())
+REQUIRED = {
+    CLIENT: {"http.request.method", "server.address", "server.port", "url.full"},
+    SERVER: {"http.request.method", "url.path", "url.scheme"},
+}
+OWN = re.compile(r"weir(\.[a-z_]+)+")
+
+BACKEND = """type: MeshOpenTelemetryBackend
+mesh: default
+name: {name}
+labels: {{collector: {name}}}
+spec:
+  endpoint: {{address: {host}, port: {port}}}
+  protocol: {protocol}
+---
+"""
+TRACE = """type: MeshTrace
+mesh: default
+name: {name}
+spec:
+  targetRef: {target}
+  default:
+    backends:
+    - type: OpenTelemetry
+      openTelemetry:
+        backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: {backend}}}}}
+---
+"""
+CONFIG = """receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: "0.0.0.0:4317"}}
+      http: {{endpoint: "0.0.0.0:4318"}}
+exporters:
+  file: {{path: {path}, append: true, flush_interval: 100ms}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [file]}}
+"""
+
+
+def attributes(entity):
+    return {one["key"]: next(iter(one["value"].values())) for one in entity.get("attributes", [])}
+
+
+def flatten(message):
+    """(resource attributes, span) of each span in an OTLP message as JSON."""
+    for resource in message.get("resourceSpans", []):
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                yield attributes(resource["resource"]), span
+
+
+def hex_ids(span):
+    """Ids of the generated classes' JSON, base64, as OTLP's JSON has them."""
+    for key in ("traceId", "spanId", "parentSpanId"):
+        if key in span:
+            span[key] = base64.b64decode(span[key]).hex()
+    span["kind"] = {"SPAN_KIND_SERVER": SERVER, "SPAN_KIND_CLIENT": CLIENT}[span["kind"]]
+    return span
+
+
+class ExportTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.collector, cls.python = oracles.make(ORACLES)
+        cls.mesh = CrmMesh(PREFIX, RUN, BIN / "weir-agent", BIN / "weir")
+        cls.addClassCleanup(cls.mesh.topology.down)
+        cls.mesh.topology.up()
+        cls.mesh.write_configuration()
+        cls.write_documents()
+        cls.collected = RUN / "collected.jsonl"
+        cls.sunk = RUN / "sunk.jsonl"
+        cls.sunk.touch()
+        cls.start_collector()
+        node = cls.mesh.nodes["node-a"]
+        cls.mesh.topology.start("sink", node.netns, node.cgroup / "agent",
+                                [cls.python, HERE / "otlp_sink.py", "4319", cls.sunk])
+        cls.wait_for_ports("4319")
+        cls.mesh.start_application()
+        cls.mesh.start_agents()
+        wait_until("an answer through the gateway", f"look at {RUN}/*.log",
+                   lambda: cls.mesh.request("/customers/1")[0] == 200)
+        # What came while the services began to answer is left out.
+        wait_until("the first spans", "weir status",
+                   lambda: cls.drained() and cls.exported() == len(cls.all_spans()) > 0)
+        cls.ignored = {span["traceId"] for _, span, _ in cls.all_spans()}
+
+    @classmethod
+    def write_documents(cls):
+        text = "".join(BACKEND.format(name=name, host=HOST, port=port, protocol=protocol)
+                       for name, port, protocol in (("by-grpc", 4317, "grpc"), ("by-http", 4318, "http"),
+                                                    ("by-sink", 4319, "http")))
+        text += TRACE.format(name="all", target="{kind: Mesh}", backend="by-grpc")
+        for backend, services in (("by-http", BY_HTTP), ("by-sink", BY_SINK)):
+            for service in services:
+                text += TRACE.format(name=service, backend=backend,
+                                     target=f"{{kind: Dataplane, labels: {{app: {service}}}}}")
+        (cls.mesh.documents / "traces.yaml").write_text(text.removesuffix("---\n"))
+
+    @classmethod
+    def start_collector(cls):
+        config = RUN / "collector.yaml"
+        config.write_text(CONFIG.format(path=cls.collected))
+        node = cls.mesh.nodes["node-a"]
+        cls.mesh.topology.start("collector", node.netns, node.cgroup / "agent",
+                                [cls.collector, "--config", f"file:{config}"])
+        cls.wait_for_ports("4317", "4318")
+
+    @classmethod
+    def wait_for_ports(cls, *ports):
+        def listens():
+            listeners = cls.mesh.topology.in_netns(cls.mesh.nodes["node-a"].netns, "ss", "-Hltn", check=False)
+            return all(f":{port} " in listeners for port in ports)
+        wait_until(f"collectors listen on {ports}", f"look at {RUN}/collector.log and sink.log", listens)
+
+    @classmethod
+    def statuses(cls):
+        return [json.loads(cls.mesh.weir(node, "status", "-o", "json")) for node in cls.mesh.nodes]
+
+    @classmethod
+    def drained(cls):
+        """Whether all spans have been exported."""
+        return all(int(queue.get("queued", 0)) == 0 for status in cls.statuses()
+                   for queue in status["queues"] if queue["name"] in ("spans", "flows"))
+
+    @classmethod
+    def exported(cls):
+        return sum(int(e.get("exported", 0)) for status in cls.statuses() for e in status["exporters"])
+
+    @classmethod
+    def all_spans(cls):
+        """What arrived anywhere: (resource, span, where)."""
+        found = []
+        if cls.collected.exists():
+            for line in cls.collected.read_text().splitlines():
+                found += [(resource, span, "collector") for resource, span in flatten(json.loads(line))]
+        for line in cls.sunk.read_text().splitlines():
+            found += [(resource, hex_ids(span), "sink") for resource, span in
+                      flatten(json.loads(line)["message"])]
+        return found
+
+    def spans(self):
+        return [one for one in self.all_spans() if one[1]["traceId"] not in self.ignored]
+
+    def load(self, requests):
+        """Sends requests; gives how many spans there must be when all have arrived."""
+        wait_until("an empty queue", "weir status", self.drained)
+        before = len(self.spans())
+        self.assertEqual(self.mesh.send_load(requests), 0)
+        expected = before + requests * SPANS_PER_REQUEST
+        wait_until("all spans at the collectors", f"weir status; {RUN}/collector.log",
+                   lambda: len(self.spans()) >= expected, seconds=60)
+        return expected
+
+    def test_1_each_hop_has_as_many_client_and_server_spans_as_requests(self):
+        expected = self.load(REQUESTS)
+        self.assertEqual(len(self.spans()), expected)
+        by_id = {(span["traceId"], span["spanId"]): (resource, span) for resource, span, _ in self.spans()}
+        hops, roots = collections.Counter(), 0
+        traces = collections.Counter(span["traceId"] for _, span, _ in self.spans())
+        for resource, span, _ in self.spans():
+            if not span.get("parentSpanId"):
+                self.assertEqual((resource["service.name"], span["kind"]), ("gateway", SERVER))
+                roots += 1
+                continue
+            parent, above = by_id[span["traceId"], span["parentSpanId"]]
+            if span["kind"] == SERVER:
+                self.assertEqual(above["kind"], CLIENT)
+                hops[parent["service.name"], resource["service.name"]] += 1
+            else:
+                self.assertEqual((above["kind"], parent["service.name"]), (SERVER, resource["service.name"]))
+                hops[resource["service.name"]] += 1
+        self.assertGreaterEqual(roots, REQUESTS)
+        self.assertEqual(set(traces.values()), {SPANS_PER_REQUEST})
+        self.assertEqual(len(traces), roots)
+        self.assertEqual({hop: hops[hop] for hop in EDGES}, dict.fromkeys(EDGES, roots))
+        clients = collections.Counter(source for source, _ in EDGES)
+        self.assertEqual({name: hops[name] for name in clients}, {name: roots * n for name, n in clients.items()})
+
+    def test_2_each_workload_has_its_backend(self):
+        sinks = {resource["service.name"] for resource, _, where in self.spans() if where == "sink"}
+        self.assertEqual(sinks, BY_SINK)
+        for status in self.statuses():
+            here = {e["name"].removeprefix("MeshOpenTelemetryBackend/"): e for e in status["exporters"]}
+            for name, exporter in here.items():
+                self.assertEqual(exporter["kind"], "otlp/grpc" if name == "by-grpc" else "otlp/http")
+                self.assertEqual(exporter["state"], "ok", exporter)
+                self.assertGreater(int(exporter["exported"]), 0)
+                self.assertEqual(int(exporter.get("queued", 0)), 0)
+                self.assertNotIn("dropped", exporter)
+        self.assertEqual(self.exported(), len(self.all_spans()))
+
+    def test_3_names_are_those_of_the_conventions(self):
+        for resource, span, _ in self.spans():
+            found = attributes(span)
+            unknown = {name for name in found if name not in SPAN_ATTRIBUTES and not OWN.fullmatch(name)}
+            self.assertEqual(unknown, set())
+            self.assertLessEqual(REQUIRED[span["kind"]], set(found))
+            self.assertLessEqual(set(resource), RESOURCE_ATTRIBUTES)
+            self.assertIn(resource["service.name"], SERVICES)
+            self.assertEqual(span["name"], found["http.request.method"])
+            self.assertNotIn("status", {k: v for k, v in span.items() if v})
+            self.assertLess(int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]))
+
+    def test_4_the_official_classes_know_every_field(self):
+        lines = [json.loads(line) for line in self.sunk.read_text().splitlines()]
+        self.assertGreater(len(lines), 0)
+        for line in lines:
+            self.assertNotIn("error", line)
+            self.assertEqual((line["path"], line["type"]), ("/v1/traces", "application/x-protobuf"))
+            self.assertEqual(line["unknown"], [])
+            self.assertTrue(line["same"], "the canonical form differs from what was sent")
+            for trace, span, parent in line["ids"]:
+                self.assertEqual((trace, span), (16, 8))
+                self.assertIn(parent, (0, 8))
+
+    def test_5_a_collector_that_is_away_costs_no_request_and_no_span(self):
+        wait_until("an empty queue", "weir status", self.drained)
+        before = len(self.spans())
+        self.mesh.topology.stop("collector")
+        self.assertEqual(self.mesh.send_load(REQUESTS), 0)
+        wait_until("failing exporters", "weir status", lambda: any(
+            e["state"] == "failing" and e.get("lastError") and int(e.get("queued", 0)) > 0
+            for status in self.statuses() for e in status["exporters"]))
+        for status in self.statuses():
+            for queue in status["queues"]:
+                self.assertEqual(int(queue.get("generated", 0)), sum(
+                    int(queue.get(k, 0)) for k in ("exported", "dropped", "queued")), queue)
+        self.start_collector()
+        expected = before + REQUESTS * SPANS_PER_REQUEST
+        wait_until("all spans at the collectors", "weir status", lambda: len(self.spans()) >= expected,
+                   seconds=60)
+        wait_until("an empty queue", "weir status", self.drained)
+        self.assertEqual(len(self.spans()), expected)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--oracles", required=True)
+    options, rest = parser.parse_known_args()
+    BIN, ORACLES = pathlib.Path(options.bin).resolve(), pathlib.Path(options.oracles).resolve()
+    if os.getuid() != 0:
+        if os.environ.get("WEIR_REQUIRE_ROOT") == "1":
+            sys.exit("needs root")
+        print("all tests skipped: needs root")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A second run at the same time would sweep up the first one's nodes: it waits.
+    lock = open(RUN.with_suffix(".lock"), "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unittest.main(argv=[sys.argv[0], *rest])

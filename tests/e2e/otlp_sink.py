@@ -1,0 +1,56 @@
+"""A collector of OTLP/HTTP that knows only the official generated classes: takes requests
+on PORT and writes what it decoded, one JSON object a request, to FILE. Run by an interpreter
+that has them: see oracles.py.
+
+  otlp_sink.py PORT FILE"""
+import http.server
+import json
+import sys
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.unknown_fields import UnknownFieldSet
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+
+
+def unknown_fields(message):
+    """Field numbers, at any depth, that the official classes do not have."""
+    found = [field.field_number for field in UnknownFieldSet(message)]
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for child in value if isinstance(value, (list, tuple)) or hasattr(value, "add") else [value]:
+                found += unknown_fields(child)
+    return found
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = service.ExportTraceServiceRequest()
+        line = {"path": self.path, "type": self.headers["Content-Type"]}
+        try:
+            request.ParseFromString(body)
+            line["unknown"] = unknown_fields(request)
+            line["same"] = request.SerializeToString(deterministic=True) == body
+            line["ids"] = [[len(span.trace_id), len(span.span_id), len(span.parent_span_id)]
+                           for resource in request.resource_spans
+                           for scope in resource.scope_spans for span in scope.spans]
+            line["message"] = MessageToDict(request)
+        except Exception as error:  # whatever it is, the test shows it
+            line["error"] = str(error)
+        with open(sys.argv[2], "a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+        answer = service.ExportTraceServiceResponse().SerializeToString()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+if __name__ == "__main__":
+    http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
