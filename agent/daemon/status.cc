@@ -147,7 +147,7 @@ void FillExporter(const telemetry::ExporterStatus& from, v1::ExporterStatus& exp
     if (from.dropped[i] != 0) {
       auto& drop = *exporter.add_dropped();
       drop.set_name("spans");
-      drop.set_reason(telemetry::ToString(static_cast<telemetry::ExportDrop>(i)));
+      drop.set_reason(std::string(telemetry::ToString(static_cast<telemetry::ExportDrop>(i))));
       drop.set_value(from.dropped[i]);
     }
   }
