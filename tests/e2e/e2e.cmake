@@ -14,7 +14,3 @@ foreach(name faults_e2e bad_input_e2e)
   # With WEIR_TEST_FULL=1 the faults take almost half an hour.
   set_tests_properties(${name} PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 2700)
 endforeach()
-add_test(NAME export_e2e
-  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/export_e2e.py --bin ${CMAKE_BINARY_DIR}/bin
-          --oracles ${CMAKE_SOURCE_DIR}/build/oracles -v)
-set_tests_properties(export_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 1500)
