@@ -305,7 +305,9 @@ std::vector<observe::MetricFamily> Agent::AllMetrics() const {
   const auto add = [&](std::vector<observe::MetricFamily> more) {
     std::move(more.begin(), more.end(), std::back_inserter(all));
   };
-  add(ControlMetrics(*board_.Get()));
+  const auto facts = board_.Get();
+  add(ControlMetrics(*facts));
+  add(ProcessMetrics(facts->started_at));
   add(telemetry::TelemetryMetrics(*exporters_, *pipeline_));
   add(red_.Collect());
   if (access_log_ != nullptr) {

@@ -255,42 +255,4 @@ v1::Status MakeStatus(const StatusInput& input) {
   return status;
 }
 
-std::vector<observe::MetricFamily> ControlMetrics(const ControlFacts& facts) {
-  std::vector<observe::MetricFamily> families;
-  const auto gauge = [&](std::string name, std::string help, double value) {
-    families.push_back({.name = std::move(name),
-                        .help = std::move(help),
-                        .type = observe::MetricType::kGauge,
-                        .samples = {{.labels = {}, .value = value}}});
-  };
-  gauge("weir_enrolled_workloads", "Workloads that are intercepted on this node.",
-        static_cast<double>(facts.enrolments.size()));
-  gauge("weir_config_revision", "Revision of the configuration in force.",
-        static_cast<double>(facts.source.revision));
-  families.push_back(
-      {.name = "weir_config_rejections",
-       .help = "Configurations that were refused whole.",
-       .type = observe::MetricType::kCounter,
-       .samples = {{.labels = {}, .value = static_cast<double>(facts.source.rejection_count)}}});
-  observe::MetricFamily kernel{.name = "weir_kernel_events",
-                               .help = "Decisions of the BPF programs.",
-                               .type = observe::MetricType::kCounter,
-                               .samples = {}};
-  for (const auto& counter : facts.kernel_counters) {
-    kernel.samples.push_back({.labels = {{"hook", counter.hook}, {"reason", counter.reason}},
-                              .value = static_cast<double>(counter.value)});
-  }
-  families.push_back(std::move(kernel));
-  observe::MetricFamily expiry{.name = "weir_certificate_expiry_timestamp_seconds",
-                               .help = "When a workload's certificate ends.",
-                               .type = observe::MetricType::kGauge,
-                               .samples = {}};
-  for (const auto& svid : facts.svids) {
-    expiry.samples.push_back(
-        {.labels = {{"identity", svid.spiffe_id}}, .value = static_cast<double>(svid.not_after)});
-  }
-  families.push_back(std::move(expiry));
-  return families;
-}
-
 }  // namespace weir::daemon

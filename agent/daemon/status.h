@@ -36,4 +36,8 @@ bool IsReady(const ControlFacts& facts, std::vector<std::string>& reasons);
 // The kernel side and the control thread as metrics.
 std::vector<observe::MetricFamily> ControlMetrics(const ControlFacts& facts);
 
+// This process as metrics, by the names that other Prometheus clients use; what cannot be
+// read is left out. Reads /proc: not for a worker.
+std::vector<observe::MetricFamily> ProcessMetrics(base::WallTime started_at);
+
 }  // namespace weir::daemon

@@ -75,6 +75,10 @@ MetricFamily ToFamily(std::string name, std::string help, const Table& table,
   return family;
 }
 
+double Seconds(auto duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
 std::string BoundText(double bound) {
   std::string text = std::to_string(bound);  // 0.002500
   text.erase(text.find_last_not_of('0') + 1);
@@ -111,6 +115,8 @@ void RedMetrics::Consume(const std::vector<observe::Record>& records) noexcept {
     AddCount(record.flow);
     if (record.flow.is_request) {
       AddDuration(record.flow);
+      ++parents_[static_cast<std::size_t>(record.flow.direction)]
+                [static_cast<std::size_t>(record.flow.parent_source)];
     }
   }
 }
@@ -128,10 +134,58 @@ void RedMetrics::AddCount(const Flow& flow) {
 void RedMetrics::AddDuration(const Flow& flow) {
   StartKey(flow, key_);
   Duration& duration = Entry(durations_, max_series_ / 8, flow, PairLabels);
-  const double seconds = std::chrono::duration<double>(flow.timing.total).count();
+  const double seconds = Seconds(flow.timing.total);
   const auto bound = std::ranges::lower_bound(kBounds, seconds);
-  ++duration.buckets[static_cast<std::size_t>(bound - kBounds.begin())];
+  Bucket& bucket = duration.buckets[static_cast<std::size_t>(bound - kBounds.begin())];
+  ++bucket.count;
+  if (flow.sampled) {
+    bucket.trace_id = flow.trace_id;
+    bucket.span_id = flow.span_id;
+    bucket.duration = flow.timing.total;
+    bucket.end = flow.timing.start + flow.timing.total;
+  }
   duration.sum += flow.timing.total;
+}
+
+void RedMetrics::AppendParents(std::vector<MetricFamily>& families) const {
+  MetricFamily family{"weir_request_parents",
+                      "Requests that have ended, by what told the parent of their span.",
+                      MetricType::kCounter,
+                      {}};
+  for (std::size_t direction = 0; direction < parents_.size(); ++direction) {
+    for (std::size_t source = 0; source < kParentSources; ++source) {
+      family.samples.push_back(
+          {.labels = {{"direction",
+                       std::string(ToString(static_cast<observe::Direction>(direction)))},
+                      {"parent",
+                       std::string(ToString(static_cast<observe::ParentSource>(source)))}},
+           .value = static_cast<double>(parents_[direction][source])});
+    }
+  }
+  families.push_back(std::move(family));
+}
+
+void RedMetrics::AppendBuckets(const Duration& duration, MetricFamily& family) {
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < duration.buckets.size(); ++i) {
+    const Bucket& bucket = duration.buckets[i];
+    count += bucket.count;
+    Labels labels = duration.labels;
+    labels.emplace_back("le", i < kBounds.size() ? BoundText(kBounds[i]) : "+Inf");
+    MetricSample sample{
+        .labels = std::move(labels), .value = static_cast<double>(count), .suffix = "_bucket"};
+    if (bucket.trace_id != observe::TraceId{}) {
+      sample.exemplar = observe::Exemplar{.labels = {{"trace_id", observe::ToHex(bucket.trace_id)},
+                                                     {"span_id", observe::ToHex(bucket.span_id)}},
+                                          .value = Seconds(bucket.duration),
+                                          .time = Seconds(bucket.end.time_since_epoch())};
+    }
+    family.samples.push_back(std::move(sample));
+  }
+  family.samples.push_back(
+      {.labels = duration.labels, .value = static_cast<double>(count), .suffix = "_count"});
+  family.samples.push_back(
+      {.labels = duration.labels, .value = Seconds(duration.sum), .suffix = "_sum"});
 }
 
 void RedMetrics::AppendDurations(std::vector<MetricFamily>& families) const {
@@ -140,19 +194,7 @@ void RedMetrics::AppendDurations(std::vector<MetricFamily>& families) const {
                       MetricType::kHistogram,
                       {}};
   for (const auto& [key, duration] : durations_) {
-    std::uint64_t count = 0;
-    for (std::size_t i = 0; i < duration.buckets.size(); ++i) {
-      count += duration.buckets[i];
-      Labels labels = duration.labels;
-      labels.emplace_back("le", i < kBounds.size() ? BoundText(kBounds[i]) : "+Inf");
-      family.samples.push_back(
-          {.labels = std::move(labels), .value = static_cast<double>(count), .suffix = "_bucket"});
-    }
-    family.samples.push_back(
-        {.labels = duration.labels, .value = static_cast<double>(count), .suffix = "_count"});
-    family.samples.push_back({.labels = duration.labels,
-                              .value = std::chrono::duration<double>(duration.sum).count(),
-                              .suffix = "_sum"});
+    AppendBuckets(duration, family);
   }
   families.push_back(std::move(family));
 }
@@ -162,6 +204,7 @@ std::vector<MetricFamily> RedMetrics::Collect() const {
   std::vector<MetricFamily> families;
   families.push_back(ToFamily("weir_requests", "HTTP requests that have ended.", requests_,
                               [](const Counter& counter) { return counter.count; }));
+  AppendParents(families);
   AppendDurations(families);
   families.push_back(ToFamily("weir_connections", "Connections that have ended.", connections_,
                               [](const Counter& counter) { return counter.count; }));

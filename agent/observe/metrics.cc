@@ -52,23 +52,36 @@ void AppendNumber(double value, std::string& out) {
   out.append(text.data(), end);
 }
 
+void AppendLabels(const std::vector<std::pair<std::string, std::string>>& labels,
+                  std::string& out) {
+  char separator = '{';
+  for (const auto& [name, value] : labels) {
+    out += separator;
+    separator = ',';
+    out += name;
+    out += "=\"";
+    AppendEscaped(value, out);
+    out += '"';
+  }
+  out += '}';
+}
+
 void AppendSample(const MetricFamily& family, const MetricSample& sample, std::string& out) {
   out += family.name;
   out += family.type == MetricType::kCounter ? std::string_view("_total") : sample.suffix;
   if (!sample.labels.empty()) {
-    char separator = '{';
-    for (const auto& [name, value] : sample.labels) {
-      out += separator;
-      separator = ',';
-      out += name;
-      out += "=\"";
-      AppendEscaped(value, out);
-      out += '"';
-    }
-    out += '}';
+    AppendLabels(sample.labels, out);
   }
   out += ' ';
   AppendNumber(sample.value, out);
+  if (sample.exemplar) {
+    out += " # ";
+    AppendLabels(sample.exemplar->labels, out);
+    out += ' ';
+    AppendNumber(sample.exemplar->value, out);
+    out += ' ';
+    AppendNumber(sample.exemplar->time, out);
+  }
   out += '\n';
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,12 +11,22 @@ namespace weir::observe {
 
 enum class MetricType : std::uint8_t { kCounter, kGauge, kHistogram };
 
+// One of the measurements behind a bucket (OpenMetrics 1.0, "Exemplars"): what tells which,
+// such as its trace id (names and values of at most 128 characters together), the measured
+// value, and when, in seconds since 1970.
+struct Exemplar {
+  std::vector<std::pair<std::string, std::string>> labels;
+  double value = 0;
+  double time = 0;
+};
+
 // One sample of a family: its label pairs and value. `suffix` is for histograms alone:
-// "_bucket" (with the label "le"), "_count" or "_sum".
+// "_bucket" (with the label "le"), "_count" or "_sum"; `exemplar` for "_bucket" alone.
 struct MetricSample {
   std::vector<std::pair<std::string, std::string>> labels;
   double value = 0;
   std::string suffix{};
+  std::optional<Exemplar> exemplar{};
 };
 
 // A metric as /metrics shows it (OpenMetrics 1.0). `name` without the _total suffix

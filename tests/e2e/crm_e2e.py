@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from topology import sh, wait_until  # noqa: E402
 PREFIX = "weir-e2e"
 RUN = pathlib.Path("/run/weir-e2e")
 BIN = None
+RECORD = None  # where the metrics of a run are kept for dashboards_e2e.py
+DOCUMENTED = HERE.parent.parent / "docs" / "metrics.md"
 
 
 def bpf_objects_of(mesh):
@@ -211,6 +214,28 @@ class CrmTest(unittest.TestCase):
         self.assertTrue(text.endswith("# EOF\n"))
         self.assertIn("weir_requests_total{", text)
 
+    # Late, so that what the other tests did is in it.
+    def test_y_metrics_are_the_documented_ones(self):
+        texts = {node: sh("curl", "-s", "--unix-socket", at.socket, "http://weir/metrics")
+                 for node, at in self.mesh.nodes.items()}
+        documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in re.findall(
+            r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", DOCUMENTED.read_text(), re.M)}
+        self.assertGreater(len(documented), 30)
+        for node, text in texts.items():
+            types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+            self.assertEqual(types, {name: kind for name, (kind, _) in documented.items()}, node)
+            for family, (_, labels) in documented.items():
+                for found in re.findall(rf"^{family}(?:_total|_bucket|_count|_sum)?\{{([^}}]*)\}}", text, re.M):
+                    self.assertEqual(set(re.findall(r'(\w+)="', found)) - {"le"}, labels, family)
+            sides = len(set(re.findall(r'direction="\w+",source="[^"]*",destination="[^"]*"', text)))
+            series = [line for line in text.splitlines() if not line.startswith("#")]
+            own = [line for line in series if 'source="' not in line]
+            print(f"{node}: {len(own)} series, and {len(series) - len(own)} for {sides} sides of pairs", file=sys.stderr)
+            self.assertLess(len(own), 300)
+        self.assertRegex(texts["node-a"], r'_bucket\{.*\} \d+ # \{trace_id="[0-9a-f]{32}",span_id="[0-9a-f]{16}"\} ')
+        if RECORD:
+            RECORD.write_text(texts["node-a"])
+
     def test_a_bad_document_is_refused_whole_and_named(self):
         broken = self.mesh.documents / "zz-broken.yaml"
         revision = self.status("node-a")["config"]["revision"]
@@ -283,8 +308,10 @@ class CrmTest(unittest.TestCase):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--bin", required=True)
+    parser.add_argument("--record", type=pathlib.Path)
     options, rest = parser.parse_known_args()
     BIN = pathlib.Path(options.bin).resolve()
+    RECORD = options.record
     if os.getuid() != 0:
         if os.environ.get("WEIR_REQUIRE_ROOT") == "1":
             sys.exit("needs root")

@@ -35,6 +35,22 @@ TEST(OpenMetricsTest, RendersCountersGaugesAndHistograms) {
             "# EOF\n");
 }
 
+TEST(OpenMetricsTest, RendersAnExemplarBehindItsBucket) {
+  const std::vector<MetricFamily> families = {
+      {"a",
+       "b",
+       MetricType::kHistogram,
+       {{{{"le", "0.5"}},
+         3,
+         "_bucket",
+         Exemplar{{{"trace_id", "ab"}, {"span_id", "c"}}, 0.25, 7.5}},
+        {{{"le", "+Inf"}}, 3, "_bucket"}}}};
+  EXPECT_EQ(RenderOpenMetrics(families),
+            "# TYPE a histogram\n# HELP a b\n"
+            "a_bucket{le=\"0.5\"} 3 # {trace_id=\"ab\",span_id=\"c\"} 0.25 7.5\n"
+            "a_bucket{le=\"+Inf\"} 3\n# EOF\n");
+}
+
 TEST(OpenMetricsTest, EscapesLabelValuesAndHelp) {
   const std::vector<MetricFamily> families = {
       {"a", "one\ntwo", MetricType::kGauge, {{{{"l", "q\"b\\n\n"}}, 1}}}};

@@ -77,13 +77,70 @@ TEST(RedMetricsTest, PutsDurationsIntoCumulativeBuckets) {
   const auto samples = Samples(metrics, "weir_request_duration_seconds");
   const std::string pair = " direction=out source=crm/front destination=crm/back";
   EXPECT_EQ(samples.at("_bucket" + pair + " le=0.001"), 1);  // a bound belongs to its bucket
-  EXPECT_EQ(samples.at("_bucket" + pair + " le=0.0025"), 1);
   EXPECT_EQ(samples.at("_bucket" + pair + " le=0.005"), 2);
   EXPECT_EQ(samples.at("_bucket" + pair + " le=0.5"), 2);
   EXPECT_EQ(samples.at("_bucket" + pair + " le=1.0"), 3);
   EXPECT_EQ(samples.at("_bucket" + pair + " le=+Inf"), 4);
   EXPECT_EQ(samples.at("_count" + pair), 4);
   EXPECT_DOUBLE_EQ(samples.at("_sum" + pair), 60.704);
+}
+
+TEST(RedMetricsTest, ShowsTheNewestSampledRequestOfABucketAsItsExemplar) {
+  RedMetrics metrics;
+  Record first = MakeRequest(/*is_client=*/true, /*trace=*/1);
+  Record second = MakeRequest(/*is_client=*/true, /*trace=*/2, /*span=*/3);
+  Record unsampled = MakeRequest(/*is_client=*/true, /*trace=*/4);
+  first.flow.sampled = second.flow.sampled = true;
+  Record slow = unsampled;
+  slow.flow.timing.total = std::chrono::seconds(2);
+  metrics.Consume({first, second, unsampled, slow});
+  std::size_t exemplars = 0;
+  for (const MetricFamily& family : metrics.Collect()) {
+    for (const auto& sample : family.samples) {
+      if (!sample.exemplar) {
+        continue;
+      }
+      ++exemplars;
+      EXPECT_EQ(sample.labels.back(), std::pair(std::string("le"), std::string("0.005")));
+      EXPECT_EQ(sample.exemplar->labels[0].second, "00000000000000000000000000000002");
+      EXPECT_EQ(sample.exemplar->labels[1].second, "0000000000000003");
+      EXPECT_DOUBLE_EQ(sample.exemplar->value, 0.003);
+      EXPECT_DOUBLE_EQ(sample.exemplar->time, 1'800'000'000.003);
+    }
+  }
+  EXPECT_EQ(exemplars, 1U);
+}
+
+TEST(RedMetricsTest, CountsRequestsByWhatToldTheirParent) {
+  RedMetrics metrics;
+  Record called = MakeRequest(/*is_client=*/true);
+  called.flow.parent_source = observe::ParentSource::kSole;
+  Record connection = called;
+  connection.flow.is_request = false;
+  metrics.Consume({called, called, connection, MakeRequest(/*is_client=*/false)});
+  const auto samples = Samples(metrics, "weir_request_parents");
+  EXPECT_EQ(samples.size(), 10U);
+  EXPECT_EQ(samples.at(" direction=out parent=sole"), 2);
+  EXPECT_EQ(samples.at(" direction=in parent=none"), 1);
+  EXPECT_EQ(samples.at(" direction=out parent=none"), 0);
+}
+
+TEST(RedMetricsTest, MakesTwelveSeriesForAPairWhoseRequestsEndAlike) {
+  const auto count = [](int pairs) {
+    RedMetrics metrics;
+    for (int i = 0; i < pairs; ++i) {
+      Record record = MakeRequest(/*is_client=*/true);
+      record.flow.destination.workload = test::MakeWorkload("back-" + std::to_string(i));
+      metrics.Consume({record, record});
+    }
+    std::size_t series = 0;
+    for (const MetricFamily& family : metrics.Collect()) {
+      series += family.samples.size();
+    }
+    return series;
+  };
+  EXPECT_LT(count(0), 20U);
+  EXPECT_EQ(count(50) - count(0), 50U * 12);
 }
 
 TEST(RedMetricsTest, CountsUnderOtherBeyondTheLimitOfSeries) {
