@@ -19,3 +19,6 @@ endforeach()
 add_test(NAME sdk_nesting_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/sdk_nesting_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(sdk_nesting_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
+# Needs neither root nor the binaries: promtool and a recorded scrape.
+add_test(NAME dashboards_e2e COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/dashboards_e2e.py -v)
+set_tests_properties(dashboards_e2e PROPERTIES LABELS "e2e" TIMEOUT 300)
