@@ -121,7 +121,7 @@ void AppendGoAway(ByteSink& sink, std::uint32_t last_stream_id, H2Error code,
   std::array<std::uint8_t, FrameReader::kGoAwayKeptBytes> payload{};
   PutU32(payload.data(), last_stream_id);
   PutU32(payload.data() + 4, static_cast<std::uint32_t>(code));
-  std::memcpy(payload.data() + kGoAwayFixedBytes, kept.data(), kept.size());
+  std::ranges::copy(kept, payload.begin() + kGoAwayFixedBytes);
   AppendFrame(sink, {.type = H2FrameType::kGoAway},
               std::span(payload).first(kGoAwayFixedBytes + kept.size()));
 }
