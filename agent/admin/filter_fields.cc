@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/admin/filter.h"
+#include "agent/observe/grpc_status.h"
 
 namespace weir::admin {
 namespace {
@@ -19,7 +20,7 @@ using Texts = FieldValues<std::string>;
 
 constexpr std::array<std::string_view, 2> kDirections = {"out", "in"};
 constexpr std::array<std::string_view, 2> kKinds = {"connection", "request"};
-constexpr std::array<std::string_view, 4> kProtocols = {"opaque", "tls", "http1", "http2"};
+constexpr std::array<std::string_view, 5> kProtocols = {"opaque", "tls", "http1", "http2", "grpc"};
 constexpr std::array<std::string_view, 5> kVerdicts = {"allow", "deny", "bypass", "passthrough",
                                                        "error"};
 constexpr std::array<std::string_view, 4> kMtls = {"on", "off", "mtls", "local"};
@@ -135,6 +136,13 @@ void Status(const Flow& flow, Numbers& numbers) {
   }
 }
 
+void GrpcStatus(const Flow& flow, Texts& texts) {
+  if (flow.http && flow.http->grpc_status >= 0) {
+    texts.Add(observe::GrpcStatusName(flow.http->grpc_status));
+    texts.Add(std::to_string(flow.http->grpc_status));
+  }
+}
+
 Field Text(std::string_view name, std::string_view help, void (*get)(const Flow&, Texts&)) {
   return {.name = name, .help = help, .type = FieldType::kText, .texts = get};
 }
@@ -191,13 +199,14 @@ std::vector<Field> ExchangeFields() {
             texts.Add(flow.is_request ? "request" : "connection");
           },
           kKinds),
-      Word("proto", "opaque, tls, http1 or http2", FlowWord<&Flow::protocol>, kProtocols),
+      Word("proto", "opaque, tls, http1, http2 or grpc", FlowWord<&Flow::protocol>, kProtocols),
       Text("method", "of the HTTP request", HttpText<&HttpExchange::method>),
       Text("host", "Host or authority", HttpText<&HttpExchange::host>),
       Text("path", "without the query", HttpText<&HttpExchange::path>),
       Text("query", "keys of the query", HttpText<&HttpExchange::query_keys>),
       Text("agent", "User-Agent", HttpText<&HttpExchange::user_agent>),
       Num("status", "of the HTTP response; 5xx is a class", Status, FieldType::kStatus),
+      Text("grpc", "status of the gRPC call, by name or number", GrpcStatus),
       Num("duration", "of the whole", Part<&Timing::total>, FieldType::kDuration),
       Num("tunnel-wait", "until a tunnel was ready", Part<&Timing::tunnel_wait>,
           FieldType::kDuration),

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "agent/base/utf8.h"
+#include "agent/observe/grpc_status.h"
 #include "weir/v1/flow.pb.h"
 
 namespace weir::admin {
@@ -49,7 +50,10 @@ void SetHttp(v1::HttpExchange* to, const observe::HttpExchange& http) {
   to->set_query_keys(ToUtf8(http.query_keys));
   to->set_user_agent(ToUtf8(http.user_agent));
   to->set_status(http.status);
-  to->set_version("1." + std::to_string(http.version_minor));
+  to->set_version(http.version_major == 2 ? "2" : "1." + std::to_string(http.version_minor));
+  if (http.grpc_status >= 0) {
+    to->set_grpc_status(observe::GrpcStatusName(http.grpc_status));
+  }
   to->set_request_index(http.request_index);
 }
 

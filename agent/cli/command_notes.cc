@@ -99,10 +99,11 @@ not have equals nothing.
   src.port dst.port port      port
   dir                         out, in
   kind                        connection, request
-  proto                       opaque, tls, http1, http2
+  proto                       opaque, tls, http1, http2, grpc
   method host path query      of the HTTP request; query holds keys only
   agent                       User-Agent
   status                      of the HTTP response
+  grpc                        status of the gRPC call: NOT_FOUND, or 5
   duration                    of the whole, and of its parts:
   tunnel-wait connect first-byte
   bytes sent received         both ways, towards and from the upstream

@@ -33,7 +33,11 @@ Color StatusColor(std::uint32_t status) {
   return status >= 400 ? Color::kYellow : Color::kGreen;
 }
 
+// Of a gRPC call, what it ended with; else the HTTP status.
 std::string StatusOf(const v1::Flow& flow, const Style& style) {
+  if (const std::string& grpc = flow.http().grpc_status(); !grpc.empty()) {
+    return Paint(style, grpc == "OK" ? Color::kGreen : Color::kRed, grpc);
+  }
   const std::uint32_t status = flow.http().status();
   return status == 0 ? "-" : Paint(style, StatusColor(status), std::to_string(status));
 }

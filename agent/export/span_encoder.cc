@@ -11,6 +11,7 @@
 #include "agent/base/utf8.h"
 #include "agent/export/wire.h"
 #include "agent/observe/error_type.h"
+#include "agent/observe/grpc_status.h"
 
 namespace weir::telemetry {
 namespace {
@@ -41,6 +42,30 @@ constexpr std::array<std::string_view, 10> kKnownMethods = {
 
 bool IsKnownMethod(std::string_view method) {
   return std::ranges::find(kKnownMethods, method) != kKnownMethods.end();
+}
+
+// What stands for a method that is not known.
+constexpr std::string_view kOther = "_OTHER";
+constexpr std::uint16_t kHttpOk = 200;
+constexpr std::int16_t kGrpcUnimplemented = 12;
+
+// "package.Service/Method"; kOther for a path that names none or that the server does not
+// know, as anybody can ask for anything.
+std::string_view GrpcMethod(const HttpExchange& http) {
+  const std::string_view path = http.path;
+  const std::string_view name = path.substr(std::min<std::size_t>(path.size(), 1));
+  const std::size_t slash = name.find('/');
+  const bool named = path.starts_with('/') && slash != std::string_view::npos && slash > 0 &&
+                     slash + 1 < name.size() && name.find('/', slash + 1) == std::string_view::npos;
+  return named && http.grpc_status != kGrpcUnimplemented ? name : kOther;
+}
+
+std::string_view SpanName(const HttpExchange& http) {
+  if (http.is_grpc) {
+    const std::string_view method = GrpcMethod(http);
+    return method == kOther ? "grpc" : method;
+  }
+  return IsKnownMethod(http.method) ? std::string_view(http.method) : "HTTP";
 }
 
 struct HostPort {
@@ -159,16 +184,39 @@ void SpanEncoder::Number(std::string_view key, std::int64_t value) {
   wire::AppendUnsigned(AnyValue::kIntValueFieldNumber, bits, body_);
 }
 
-void SpanEncoder::RequestAttributes(const Record& record, const HttpExchange& http) {
+void SpanEncoder::HttpAttributes(const Record& record, const HttpExchange& http) {
   const bool is_known = IsKnownMethod(http.method);
-  Text("http.request.method", is_known ? std::string_view(http.method) : "_OTHER");
+  Text("http.request.method", is_known ? std::string_view(http.method) : kOther);
   if (!is_known) {
     Text("http.request.method_original", http.method);
   }
   if (http.status != 0) {
     Number("http.response.status_code", http.status);
   }
-  if (record.flow.protocol == observe::Protocol::kHttp2) {
+  if (record.span->is_client) {
+    ClientAttributes(record, http);
+  } else {
+    ServerAttributes(record, http);
+  }
+}
+
+// By the conventions for gRPC spans: the HTTP below is not told, unless it failed itself.
+void SpanEncoder::GrpcAttributes(const HttpExchange& http) {
+  Text("rpc.system.name", "grpc");
+  const std::string_view method = GrpcMethod(http);
+  Text("rpc.method", method);
+  if (method == kOther) {
+    Text("rpc.method_original", http.path);
+  }
+  if (http.grpc_status >= 0) {
+    Text("rpc.response.status_code", observe::GrpcStatusName(http.grpc_status));
+  } else if (http.status != 0 && http.status != kHttpOk) {
+    Number("http.response.status_code", http.status);
+  }
+}
+
+void SpanEncoder::NetworkAttributes(const Record& record, const HttpExchange& http) {
+  if (http.version_major == 2) {
     Text("network.protocol.version", "2");
   } else {
     Text("network.protocol.version", http.version_minor == 0 ? "1.0" : "1.1");
@@ -260,14 +308,13 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   const HttpExchange& http = record.flow.http ? *record.flow.http : kNoHttp;
   body_.clear();
   attributes_field_ = ProtoSpan::kAttributesFieldNumber;
-  const bool is_known = IsKnownMethod(http.method);
-  AppendSpanCore(record, is_known ? std::string_view(http.method) : "HTTP", body_);
-  RequestAttributes(record, http);
-  if (record.span->is_client) {
-    ClientAttributes(record, http);
+  AppendSpanCore(record, SpanName(http), body_);
+  if (http.is_grpc) {
+    GrpcAttributes(http);
   } else {
-    ServerAttributes(record, http);
+    HttpAttributes(record, http);
   }
+  NetworkAttributes(record, http);
   const std::string error_type = observe::ErrorType(record.flow, record.span->is_client);
   if (!error_type.empty()) {
     Text("error.type", error_type);

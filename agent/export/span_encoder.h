@@ -28,7 +28,9 @@ class SpanEncoder {
  private:
   void Text(std::string_view key, std::string_view value);
   void Number(std::string_view key, std::int64_t value);
-  void RequestAttributes(const observe::Record& record, const observe::HttpExchange& http);
+  void HttpAttributes(const observe::Record& record, const observe::HttpExchange& http);
+  void GrpcAttributes(const observe::HttpExchange& http);
+  void NetworkAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void ClientAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void ServerAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void WeirAttributes(const observe::Record& record);

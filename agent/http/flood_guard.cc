@@ -110,6 +110,8 @@ std::string_view ToString(H2Violation value) {
       return "header-list-too-large";
     case H2Violation::kTooManyStreams:
       return "too-many-streams";
+    case H2Violation::kSlowHeaders:
+      return "slow-headers";
   }
   return "unknown";
 }

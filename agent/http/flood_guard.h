@@ -34,9 +34,10 @@ enum class H2Violation : std::uint8_t {
   kReplyBacklog,         // makes us answer but does not read the answers
   kHeaderListTooLarge,   // a header block that unfolds into far more than anybody sends
   kTooManyStreams,       // opened beyond the limit, again and again
+  kSlowHeaders,          // a preface or header block that does not come to its end
 };
 inline constexpr std::size_t kH2ViolationCount =
-    static_cast<std::size_t>(H2Violation::kTooManyStreams) + 1;
+    static_cast<std::size_t>(H2Violation::kSlowHeaders) + 1;
 std::string_view ToString(H2Violation value);
 
 using TunnelViolation = H2Violation;

@@ -143,6 +143,8 @@ class H2Relay {
   [[nodiscard]] H2Side offender() const { return offender_; }
   // The client is in the middle of its preface or of a header block.
   [[nodiscard]] bool waiting_for_headers() const;
+  // What an open stream has come to so far.
+  [[nodiscard]] H2StreamEnd StateOf(std::uint32_t id) const;
   [[nodiscard]] std::size_t open_streams() const { return streams_.size() - dead_.size(); }
 
  private:

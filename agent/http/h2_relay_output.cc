@@ -157,6 +157,13 @@ void H2Relay::EndSide(Turn& turn, std::uint32_t id, Stream& stream) {
   }
 }
 
+H2StreamEnd H2Relay::StateOf(std::uint32_t id) const {
+  const auto found = streams_.find(id);
+  return found == streams_.end() ? H2StreamEnd{}
+                                 : H2StreamEnd{.bytes_to_server = found->second.bytes_to_server,
+                                               .bytes_to_client = found->second.bytes_to_client};
+}
+
 void H2Relay::Finish(std::uint32_t id, const Stream& stream, H2StreamEnd::By by, H2Error code) {
   handler_.OnStreamEnd(id, {.by = by,
                             .code = code,

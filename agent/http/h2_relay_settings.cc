@@ -115,12 +115,13 @@ void H2Relay::OnSettings(Turn& turn, const H2Event& event, const std::uint8_t* b
     return;
   }
   std::vector<std::uint8_t> payload(event.payload.begin(), event.payload.end());
-  const bool first = !std::exchange(dir.settings_seen, true);
+  const bool first = !dir.settings_seen;
   const auto notes = SanitizeH2Settings(turn.from, first, limits_, payload);
   if (!notes) {
     Fail(turn, notes.error().code, H2Violation::kBadSettings);
     return;
   }
+  dir.settings_seen = true;
   dir.unacknowledged.push_back(*notes);
   LimitReader(Other(turn.from));
   if (std::ranges::equal(payload, event.payload)) {

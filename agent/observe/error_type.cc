@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "agent/observe/grpc_status.h"
 #include "agent/observe/record.h"
 
 namespace weir::observe {
@@ -37,6 +38,7 @@ bool IsFailure(Reason reason) {
     case Reason::kTunnelRefused:
     case Reason::kTunnelProtocol:
     case Reason::kBadResponse:
+    case Reason::kHttp2Protocol:
     case Reason::kLimitReached:
     case Reason::kDraining:
     case Reason::kNamespaceGone:
@@ -46,11 +48,30 @@ bool IsFailure(Reason reason) {
   return true;
 }
 
+// A server is not to blame for what its caller did wrong (semantic conventions, gRPC).
+bool IsGrpcError(int code, bool is_client) {
+  switch (code) {
+    case 2:   // UNKNOWN
+    case 4:   // DEADLINE_EXCEEDED
+    case 12:  // UNIMPLEMENTED
+    case 13:  // INTERNAL
+    case 14:  // UNAVAILABLE
+    case 15:  // DATA_LOSS
+      return true;
+    default:
+      return is_client && code != 0;
+  }
+}
+
 }  // namespace
 
 std::string ErrorType(const Flow& flow, bool is_client) {
   if (IsFailure(flow.reason)) {
     return std::string(ToString(flow.reason));
+  }
+  if (flow.http && flow.http->is_grpc && flow.http->grpc_status >= 0) {
+    return IsGrpcError(flow.http->grpc_status, is_client) ? GrpcStatusName(flow.http->grpc_status)
+                                                          : std::string();
   }
   const unsigned status = flow.http ? flow.http->status : 0U;
   if (status >= (is_client ? 400U : 500U)) {

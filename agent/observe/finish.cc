@@ -151,7 +151,8 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
   const SpanId& span_id = is_client ? exchange.client_span_id : exchange.server_span_id;
   Record record{.flow = connection, .span = std::nullopt, .local = std::move(local)};
   Flow& flow = record.flow;
-  flow.protocol = Protocol::kHttp1;
+  const Protocol plain = exchange.http.version_major == 2 ? Protocol::kHttp2 : Protocol::kHttp1;
+  flow.protocol = exchange.http.is_grpc ? Protocol::kGrpc : plain;
   flow.is_request = true;
   flow.verdict = RequestVerdict(connection.verdict, exchange.reason);
   flow.reason = exchange.reason;

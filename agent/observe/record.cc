@@ -39,6 +39,8 @@ std::string_view ToString(Protocol value) {
       return "http1";
     case Protocol::kHttp2:
       return "http2";
+    case Protocol::kGrpc:
+      return "grpc";
   }
   return "opaque";
 }
@@ -126,6 +128,7 @@ std::string_view ToString(Reason value) {
       "uri-too-long",
       "headers-too-large",
       "bad-response",
+      "http2-protocol",
       "limit-reached",
       "draining",
       "namespace-gone",

@@ -24,7 +24,7 @@ std::string ToHex(const TraceId& id);  // 32 lower-case digits
 std::string ToHex(const SpanId& id);   // 16 lower-case digits
 
 enum class Direction : std::uint8_t { kOutbound, kInbound };  // seen from the workload
-enum class Protocol : std::uint8_t { kOpaque, kTls, kHttp1, kHttp2 };
+enum class Protocol : std::uint8_t { kOpaque, kTls, kHttp1, kHttp2, kGrpc };
 enum class Verdict : std::uint8_t { kAllow, kDeny, kBypass, kPassthrough, kError };
 enum class MtlsState : std::uint8_t {
   kOff,     // plain text on the wire
@@ -60,7 +60,8 @@ enum class Reason : std::uint8_t {
   kBadRequest,       // RFC 9112 violation, answered 400
   kUriTooLong,       // 414
   kHeadersTooLarge,  // 431
-  kBadResponse,      // the application broke RFC 9112
+  kBadResponse,      // the application broke RFC 9112, or 9113 on one stream
+  kHttp2Protocol,    // an end broke RFC 9113 or flooded: its connection was closed
   kLimitReached,
   kDraining,
   kNamespaceGone,
@@ -90,11 +91,14 @@ struct HttpExchange {
   std::string query_keys;  // "a&b": keys only; values by an explicit option only
   std::string user_agent;  // cut at 256 bytes
   // By the request's Forwarded or X-Forwarded-* headers, where a proxy before weir says so.
-  std::string forwarded_host{};     // what was asked for; cut at 255 bytes
-  std::string forwarded_scheme{};   // http or https
-  std::string forwarded_client{};   // an IP address
-  std::uint16_t status = 0;         // 0: none was seen
-  std::uint8_t version_minor = 1;   // HTTP/1.x
+  std::string forwarded_host{};    // what was asked for; cut at 255 bytes
+  std::string forwarded_scheme{};  // http or https
+  std::string forwarded_client{};  // an IP address
+  std::uint16_t status = 0;        // 0: none was seen
+  std::uint8_t version_major = 1;
+  std::uint8_t version_minor = 1;   // of HTTP/1.x; 0 in HTTP/2
+  bool is_grpc = false;             // by its content type
+  std::int16_t grpc_status = -1;    // the code that the answer ended with; -1: none was seen
   std::uint32_t request_index = 0;  // on this connection, from 0
 };
 

@@ -1,4 +1,7 @@
 // StreamSession: what the first bytes say.
+#include <utility>
+
+#include "agent/proxy/http2_relay.h"
 #include "agent/proxy/request_trace.h"
 #include "agent/proxy/stream_session.h"
 #include "agent/tls/client_hello.h"
@@ -6,7 +9,21 @@
 namespace weir::proxy {
 namespace {
 constexpr std::size_t kMaxServerNameBytes = 255;
+
+// An HTTP/2 server may send its SETTINGS at once; nothing else begins like that.
+bool BeginsWithSettings(io::Bytes bytes) {
+  constexpr std::size_t kSettingBytes = 6;
+  constexpr std::size_t kMostSettings = 32;
+  if (bytes.size() < http::kH2FrameHeaderBytes) {
+    return false;
+  }
+  const auto header = http::ParseFrameHeader(bytes.first<http::kH2FrameHeaderBytes>());
+  return header.type == http::H2FrameType::kSettings && header.flags == 0 &&
+         header.stream_id == 0 && header.length % kSettingBytes == 0 &&
+         header.length <= kMostSettings * kSettingBytes;
 }
+
+}  // namespace
 
 using observe::Protocol;
 
@@ -69,11 +86,10 @@ bool StreamSession::ClassifyTls(http::DetectMode mode) {
 void StreamSession::Decide(http::Detected detected) {
   switch (detected) {
     case http::Detected::kHttp1:
-      StartRelay();
+      StartHttp1();
       break;
     case http::Detected::kHttp2Preface:
-      flow_.protocol = Protocol::kHttp2;
-      phase_ = StreamPhase::kOpaque;
+      StartHttp2();
       break;
     case http::Detected::kTls:
       flow_.protocol = Protocol::kTls;
@@ -85,6 +101,10 @@ void StreamSession::Decide(http::Detected detected) {
       break;
   }
   FlushHeld();
+  if (!server_held_.empty() && !done()) {
+    const io::ByteBuffer bytes = std::exchange(server_held_, io::ByteBuffer());
+    PassToDownstream(bytes.Readable());
+  }
 }
 
 void StreamSession::BecomeOpaque() {
@@ -92,33 +112,86 @@ void StreamSession::BecomeOpaque() {
   Decide(http::Detected::kOpaque);
 }
 
-void StreamSession::StartRelay() {
+TracerOptions StreamSession::TraceOptions() const {
+  TracerOptions options;
+  if (client_side_ != nullptr) {
+    options.client = &client_side_->trace;
+  }
+  if (server_side_ != nullptr) {
+    options.server = &server_side_->trace;
+    options.from_outside = flow_.mtls == observe::MtlsState::kOff;  // an address proves nobody
+  }
+  return options;
+}
+
+http::H2RelayLimits StreamSession::Http2Limits() const {
+  const model::Limits& limits = snapshot_->limits();
+  http::H2RelayLimits http2{.max_header_bytes = limits.max_header_bytes,
+                            .max_header_count = limits.max_header_count};
+  if (client_side_ == nullptr && flow_.mtls == observe::MtlsState::kTunnel) {
+    constexpr std::uint32_t kFieldOverheadBytes = 32;  // RFC 9113 section 6.5.2
+    http2.max_header_bytes += kAddedHeaderBytes + kAddedHeaderCount * kFieldOverheadBytes;
+    http2.max_header_count += kAddedHeaderCount;
+  }
+  return http2;
+}
+
+void StreamSession::StartHttp1() {
   const model::Limits& limits = snapshot_->limits();
   Http1Options options{.limits = {.max_start_line_bytes = limits.max_request_line_bytes,
                                   .max_header_bytes = limits.max_header_bytes,
                                   .max_header_count = limits.max_header_count},
+                       .h2_limits = Http2Limits(),
+                       .trace = TraceOptions(),
                        .keep_query_values = context_.options.keep_query_values};
   if (client_side_ == nullptr && flow_.mtls == observe::MtlsState::kTunnel) {
     options.limits.max_header_bytes += kAddedHeaderBytes;
     options.limits.max_header_count += kAddedHeaderCount;
   }
-  if (client_side_ != nullptr) {
-    options.trace.client = &client_side_->trace;
-  }
-  if (server_side_ != nullptr) {
-    options.trace.server = &server_side_->trace;
-    options.trace.from_outside =
-        flow_.mtls == observe::MtlsState::kOff;  // an address proves nobody
-  }
   relay_ =
       std::make_unique<Http1Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));
   flow_.protocol = Protocol::kHttp1;
-  phase_ = StreamPhase::kHttp1;
+  phase_ = StreamPhase::kHttp;
 }
 
-void StreamSession::OnServerSpeaksFirst() {
+void StreamSession::StartHttp2() {
+  const Http2Options options{.limits = Http2Limits(),
+                             .trace = TraceOptions(),
+                             .keep_query_values = context_.options.keep_query_values};
+  relay_ =
+      std::make_unique<Http2Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));
+  flow_.protocol = Protocol::kHttp2;
+  phase_ = StreamPhase::kHttp;
+}
+
+// `rest` is what the server sent behind its 101.
+void StreamSession::UpgradeToHttp2(io::Bytes rest) {
+  Http1Upgrade upgrade = static_cast<Http1Relay&>(*relay_).TakeUpgrade();
+  const io::ByteBuffer from_client = std::move(upgrade.held);
+  StartHttp2();
+  static_cast<Http2Relay&>(*relay_).BeginUpgraded(std::move(upgrade));
+  const HttpRelay::Output out{context_.to_upstream, context_.to_downstream};
+  Deliver(relay_->OnUpstreamBytes(rest, out), /*from_client=*/false);
+  if (phase_ == StreamPhase::kHttp) {
+    Deliver(relay_->OnDownstreamBytes(from_client.Readable(), out), /*from_client=*/true);
+  }
+  if (phase_ == StreamPhase::kHttp) {
+    WatchHeaders();
+  }
+}
+
+void StreamSession::OnServerSpeaksFirst(io::Bytes bytes) {
+  if (!server_held_.empty() || BeginsWithSettings(bytes)) {
+    // Waits for the client's preface, as long as detection may take.
+    server_held_.Append(bytes);
+    if (!client_timer_.armed()) {
+      client_timer_.Arm(context_.DetectTimeout(hint_));
+    }
+    return;
+  }
   context_.opaque.Remember(flow_.destination.endpoint, context_.loop.now());
   BecomeOpaque();
+  PassToDownstream(bytes);
 }
 
 void StreamSession::OnClientTimer() {
@@ -128,7 +201,7 @@ void StreamSession::OnClientTimer() {
       Classify(http::DetectMode::kFinal);
       Balance();
       return;
-    case StreamPhase::kHttp1: {
+    case StreamPhase::kHttp: {
       if (!relay_->waiting_for_headers()) {
         return;
       }
@@ -136,6 +209,10 @@ void StreamSession::OnClientTimer() {
       const base::Nanoseconds waited = context_.loop.now() - relay_->head_began();
       if (waited < limit) {
         client_timer_.Arm(limit - waited);
+        return;
+      }
+      if (from_client_.paused) {
+        client_timer_.Arm(limit);  // it is not the client that is slow
         return;
       }
       Deliver(relay_->OnHeaderTimeout({context_.to_upstream, context_.to_downstream}),

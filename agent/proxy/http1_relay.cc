@@ -12,6 +12,7 @@
 #include "agent/io/byte_buffer.h"
 #include "agent/observe/finish.h"
 #include "agent/observe/record.h"
+#include "agent/proxy/describe_request.h"
 #include "agent/proxy/request_trace.h"
 #include "agent/proxy/text.h"
 
@@ -24,12 +25,6 @@ using observe::Reason;
 
 // Requests of one connection that may be unanswered; more are left in the socket.
 constexpr std::size_t kMaxOpenRequests = 64;
-
-// Cuts of the texts in records (agent/observe/record.h).
-constexpr std::size_t kMaxMethodBytes = 32;
-constexpr std::size_t kMaxHostBytes = 255;
-constexpr std::size_t kMaxPathBytes = 1024;
-constexpr std::size_t kMaxUserAgentBytes = 256;
 
 Reason ReasonFor(std::uint16_t status) {
   switch (status) {
@@ -78,11 +73,12 @@ void AppendAnswer(std::uint16_t status, std::string_view detail, bool with_body,
 
 void Describe(const http::RequestHead& head, bool keep_query_values,
               observe::HttpExchange& exchange) {
-  exchange.method = observe::CleanText(head.method, kMaxMethodBytes);
-  exchange.host = observe::CleanText(head.host, kMaxHostBytes);
-  exchange.path = observe::CleanText(head.path, kMaxPathBytes);
-  exchange.query_keys = observe::RedactQuery(head.query, keep_query_values, kMaxPathBytes);
-  exchange.user_agent = observe::CleanText(head.user_agent, kMaxUserAgentBytes);
+  DescribeRequest({.method = head.method,
+                   .host = head.host,
+                   .path = head.path,
+                   .query = head.query,
+                   .user_agent = head.user_agent},
+                  keep_query_values, exchange);
   exchange.version_minor = head.version_minor;
 }
 
@@ -110,6 +106,7 @@ Http1Relay::Http1Relay(Http1Context& context, const Http1Options& options, Excha
     : context_(context),
       handler_(handler),
       limits_(options.limits),
+      h2_limits_(options.h2_limits),
       tracer_(options.trace),
       keep_query_values_(options.keep_query_values) {}
 
@@ -219,7 +216,8 @@ void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,
                                  const Output& out) {
   constexpr std::string_view kEmptyLine = "\r\n";
   std::uint64_t& sent = exchange.result.bytes_sent;
-  if (!tracer_.rewrites()) {
+  const std::optional<http::H2cOffer> offer = http::ReadH2cOffer(context_.request, h2_limits_);
+  if (!tracer_.rewrites() && !offer) {
     sent += head.bytes.size();
     if (head.in_input) {
       run.next += head.from_input;
@@ -231,20 +229,10 @@ void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,
   }
   run.Flush(out.to_upstream);
   const std::size_t before = out.to_upstream.size();
-  const char* kept = head.bytes.data();
-  const auto keep_until = [&](const char* end) {
-    AppendText({kept, static_cast<std::size_t>(end - kept)}, out.to_upstream);
-  };
-  for (const http::Field& field : context_.request.fields) {
-    if (http::IdentifyTraceHeader(field.name) != http::TraceHeader::kNone) {
-      keep_until(field.line.data());
-      kept = field.line.data() + field.line.size();
-    }
-  }
-  keep_until(head.bytes.data() + head.bytes.size() - kEmptyLine.size());
-  const http::OutgoingTraceHeaders headers = RequestTracer::HeadersOf(exchange.result);
-  for (const http::HeaderView& header : headers.all()) {
-    AppendHeader(header, out.to_upstream);
+  AppendRequestHead(head.bytes.substr(0, head.bytes.size() - kEmptyLine.size()), offer,
+                    exchange.result, out.to_upstream);
+  if (offer) {
+    exchange.offers_h2c = offer->notes;
   }
   sent += out.to_upstream.size() - before + kEmptyLine.size();
   run.Skip(head.from_input);
@@ -252,6 +240,36 @@ void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,
     run.begin -= kEmptyLine.size();  // goes out with the body behind it
   } else {
     AppendText(kEmptyLine, out.to_upstream);
+  }
+}
+
+// The head without its last, empty line, and with the fields that are the relay's.
+void Http1Relay::AppendRequestHead(std::string_view head,
+                                   const std::optional<http::H2cOffer>& offer,
+                                   const observe::ExchangeResult& exchange,
+                                   io::ByteBuffer& out) const {
+  const char* kept = head.data();
+  const auto keep_until = [&](const char* end) {
+    AppendText({kept, static_cast<std::size_t>(end - kept)}, out);
+  };
+  for (const http::Field& field : context_.request.fields) {
+    const bool is_trace =
+        tracer_.rewrites() && http::IdentifyTraceHeader(field.name) != http::TraceHeader::kNone;
+    const bool is_settings = offer && offer->settings == &field;
+    if (is_trace || is_settings) {
+      keep_until(field.line.data());
+      kept = field.line.data() + field.line.size();
+    }
+    if (is_settings) {
+      AppendHeader({.name = field.name, .value = offer->value}, out);
+    }
+  }
+  keep_until(head.data() + head.size());
+  if (tracer_.rewrites()) {
+    const http::OutgoingTraceHeaders headers = RequestTracer::HeadersOf(exchange);
+    for (const http::HeaderView& header : headers.all()) {
+      AppendHeader(header, out);
+    }
   }
 }
 
@@ -379,7 +397,7 @@ bool Http1Relay::TakeResponseHead(Run& run, const Output& out, Result& result) {
   exchange.result.http.status = response.status;
   exchange.response_started = true;
   if (response.switches_protocol) {
-    SwitchToOpaque(run, out, result);
+    SwitchProtocol(run, out, result);
     return false;
   }
   if (exchange.kind.is_connect || exchange.kind.wants_upgrade) {
@@ -425,13 +443,31 @@ void Http1Relay::FailResponse(Http1Error error, Run& run, const Output& out, Res
   ReportFront();
 }
 
-void Http1Relay::SwitchToOpaque(Run& run, const Output& out, Result& result) {
-  result.action = Action::kOpaque;
+void Http1Relay::SwitchProtocol(Run& run, const Output& out, Result& result) {
   upgrade_pending_ = false;
+  const Exchange& exchange = open_.front();
+  // While the request's body is still to come the bytes behind it cannot be told apart.
+  if (exchange.offers_h2c && exchange.request_done && http::AcceptsH2c(context_.response)) {
+    result.action = Action::kHttp2;
+    result.rest = AsBytes(run.rest());
+    return;
+  }
+  result.action = Action::kOpaque;
   run.next = run.input.size();
   out.to_upstream.Append(held_.Readable());
   Release(held_);
   ReportFront();
+}
+
+Http1Upgrade Http1Relay::TakeUpgrade() {
+  Exchange& exchange = open_.front();
+  Http1Upgrade upgrade{.exchange = std::move(exchange.result),
+                       .start = exchange.start,
+                       .settings = *exchange.offers_h2c,
+                       .held = std::exchange(held_, io::ByteBuffer())};
+  upgrade.exchange.http.status = 0;  // the answer is still to come
+  open_.pop_front();
+  return upgrade;
 }
 
 void Http1Relay::EndResponse() {

@@ -3,14 +3,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string_view>
 
 #include "agent/base/clock.h"
+#include "agent/http/h2_relay.h"
+#include "agent/http/h2c_upgrade.h"
 #include "agent/http/http1_parser.h"
 #include "agent/http/trace_context.h"
 #include "agent/io/byte_buffer.h"
 #include "agent/model/snapshot.h"
 #include "agent/observe/finish.h"
+#include "agent/proxy/http_relay.h"
 #include "agent/proxy/request_trace.h"
 
 namespace weir::proxy {
@@ -24,12 +28,15 @@ struct Http1Context {
   http::RequestHead request;    // scratch
   http::ResponseHead response;  // scratch
   RequestNotes notes;           // scratch
+  http::H2RelayScratch h2_scratch;
+  http::H2FieldList h2_added;  // scratch
 };
 
 // How one connection is relayed. If neither side makes spans, the trace headers pass
 // unchanged. The settings are not kept.
 struct Http1Options {
   http::Http1Limits limits;
+  http::H2RelayLimits h2_limits;  // for who goes on in HTTP/2
   TracerOptions trace{};
   bool keep_query_values = false;
 };
@@ -45,56 +52,36 @@ class ExchangeHandler {
   virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
 };
 
-// Http1Relay follows the HTTP/1 messages of one application connection: downstream is who
-// sends requests, upstream who answers. Every byte passes as it came, except the trace
-// headers of requests. A head is passed on only when all of it was seen and found good, so
-// the upstream never sees a part of a bad one. Sans I/O: bytes in, bytes out. Worker.
-class Http1Relay {
- public:
-  enum class Action : std::uint8_t {
-    kContinue,
-    kOpaque,  // after Upgrade or CONNECT: pass everything on from now, do not call again
-    kClose,   // send what is for the downstream, then close it; reset the upstream
-    kReset,   // reset both: what was sent so far cannot be completed
-  };
-  struct Result {
-    Action action = Action::kContinue;
-    observe::Reason reason = observe::Reason::kNone;  // of kClose and kReset
-    // The rest of the call's input, to be passed on as it is behind what was appended to
-    // the buffer of that direction: a body is not copied. Dies with the input.
-    io::Bytes direct;
-  };
-  // Where output is appended. A call may write to both.
-  struct Output {
-    io::ByteBuffer& to_upstream;
-    io::ByteBuffer& to_downstream;
-  };
+// What goes on in HTTP/2 (stream 1) of an HTTP/1.1 connection behind its Upgrade to h2c.
+struct Http1Upgrade {
+  observe::ExchangeResult exchange;  // of the request, not reported yet
+  base::MonotonicTime start;
+  http::H2SettingsNotes settings;  // the client's
+  io::ByteBuffer held;             // bytes of the downstream that were not looked at
+};
 
+// Http1Relay is HttpRelay for HTTP/1. Every byte passes as it came, except the trace headers
+// of requests and the HTTP2-Settings of one that offers h2c. A head is passed on only when
+// all of it was seen and found good, so the upstream never sees a part of a bad one.
+class Http1Relay final : public HttpRelay {
+ public:
   Http1Relay(Http1Context& context, const Http1Options& options, ExchangeHandler& handler);
 
-  // Input is taken whole. While wants_downstream() is false neither of the two downstream
-  // calls may be made: leave the bytes, and the FIN, in the socket.
-  Result OnDownstreamBytes(io::Bytes bytes, const Output& out);
-  Result OnUpstreamBytes(io::Bytes bytes, const Output& out);
-  // A side sent its last byte (FIN). kContinue: pass the FIN on.
-  Result OnDownstreamEnd(const Output& out);
-  Result OnUpstreamEnd(const Output& out);
-  // waiting_for_headers() was true for too long: answered 408.
-  Result OnHeaderTimeout(const Output& out);
-  // The connection has ended, or is about to: reports each request that has not ended,
-  // with `reason`. Idempotent; call it always, last.
-  void Finish(observe::Reason reason);
+  Result OnDownstreamBytes(io::Bytes bytes, const Output& out) override;
+  Result OnUpstreamBytes(io::Bytes bytes, const Output& out) override;
+  Result OnDownstreamEnd(const Output& out) override;
+  Result OnUpstreamEnd(const Output& out) override;
+  // Answered 408.
+  Result OnHeaderTimeout(const Output& out) override;
+  void Finish(observe::Reason reason) override;
+  // After kHttp2, once: what the relay of the connection goes on with.
+  Http1Upgrade TakeUpgrade();
 
-  // A request's head has begun and is not complete: the time for the header timeout.
-  // False on an idle connection, which may stay idle.
-  [[nodiscard]] bool waiting_for_headers() const { return !request_head_.empty(); }
-  // When that head began; meaningful while waiting_for_headers().
-  [[nodiscard]] base::MonotonicTime head_began() const { return head_begin_; }
-  // False while requests must not be read: too many are unanswered, or an Upgrade or
-  // CONNECT waits for its answer. Ask again after OnUpstreamBytes.
-  [[nodiscard]] bool wants_downstream() const;
-  // No request is open and none has begun.
-  [[nodiscard]] bool idle() const { return open_.empty() && request_head_.empty(); }
+  [[nodiscard]] bool waiting_for_headers() const override { return !request_head_.empty(); }
+  [[nodiscard]] base::MonotonicTime head_began() const override { return head_begin_; }
+  // False: too many requests are unanswered, or an Upgrade or CONNECT waits for its answer.
+  [[nodiscard]] bool wants_downstream() const override;
+  [[nodiscard]] bool idle() const override { return open_.empty() && request_head_.empty(); }
 
  private:
   // One request that was passed on and has not ended, in the order of the requests.
@@ -107,6 +94,7 @@ class Http1Relay {
     bool request_done = false;
     bool response_started = false;  // the final head was passed on
     bool response_done = false;
+    std::optional<http::H2SettingsNotes> offers_h2c;
   };
   // Where in the messages a direction is; kFailed: its input is dropped until the answer.
   enum class Part : std::uint8_t { kHead, kBody, kFailed };
@@ -135,6 +123,8 @@ class Http1Relay {
   bool TakeRequestHead(Run& run, const Output& out);
   bool TakeRequestBody(Run& run);
   void PassRequestHead(const Head& head, Exchange& exchange, Run& run, const Output& out);
+  void AppendRequestHead(std::string_view head, const std::optional<http::H2cOffer>& offer,
+                         const observe::ExchangeResult& exchange, io::ByteBuffer& out) const;
   Exchange& OpenExchange();
   void FailRequest(Exchange& exchange, std::uint16_t status, std::string_view detail);
   void EndRequest();
@@ -142,7 +132,7 @@ class Http1Relay {
   bool TakeResponseHead(Run& run, const Output& out, Result& result);
   bool TakeResponseBody(Run& run, const Output& out, Result& result);
   void FailResponse(http::Http1Error error, Run& run, const Output& out, Result& result);
-  void SwitchToOpaque(Run& run, const Output& out, Result& result);
+  void SwitchProtocol(Run& run, const Output& out, Result& result);
   void EndResponse();
 
   void ResumeDownstream(const Output& out);
@@ -153,6 +143,7 @@ class Http1Relay {
   Http1Context& context_;
   ExchangeHandler& handler_;
   http::Http1Limits limits_;
+  http::H2RelayLimits h2_limits_;
   RequestTracer tracer_;
   std::list<Exchange> open_;
   io::ByteBuffer request_head_;   // a head that is not complete

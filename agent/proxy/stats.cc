@@ -73,6 +73,14 @@ void AddConnections(std::vector<MetricFamily>& all, Workers workers) {
       "reason", [](const S& s) -> const auto& { return s.reasons; });
 }
 
+void AddHttp2(std::vector<MetricFamily>& all, Workers workers) {
+  AddByEnum<http::H2Violation>(
+      all, workers,
+      Family("weir_http2_violations",
+             "HTTP/2 connections of applications closed because an end broke the protocol."),
+      "kind", [](const WorkerStats& s) -> const auto& { return s.h2_violations; });
+}
+
 void AddTunnels(std::vector<MetricFamily>& all, Workers workers) {
   using S = WorkerStats;
   AddByLabel(all, workers, Family("weir_tunnels", "Tunnels open now.", MetricType::kGauge), "role",
@@ -138,6 +146,7 @@ std::vector<MetricFamily> CollectMetrics(Workers workers) {
   std::vector<MetricFamily> all;
   AddConnections(all, workers);
   AddTunnels(all, workers);
+  AddHttp2(all, workers);
   AddPlain(all, workers);
   return all;
 }

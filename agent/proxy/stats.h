@@ -60,6 +60,8 @@ struct WorkerStats {
   Counter witnesses;         // witness connections made for same-node joins
   Counter delivery_retries;  // delivery legs tried again from another port
   Counter snapshots;         // snapshots installed
+  // HTTP/2 connections of applications closed because an end broke the protocol.
+  std::array<Counter, http::kH2ViolationCount> h2_violations;
   // Refused or broken connections and requests, by why; kNone counts those that went well.
   std::array<Counter, observe::kReasonCount> reasons;
 

@@ -167,16 +167,17 @@ void StreamSession::OnLegData(Leg& leg, io::Bytes bytes) noexcept {
       flow_.timing.first_byte = Elapsed();
     }
     if (phase_ == StreamPhase::kDetecting) {
-      OnServerSpeaksFirst();
+      OnServerSpeaksFirst(bytes);
+    } else {
+      PassToDownstream(bytes);
     }
-    PassToDownstream(bytes);
   }
   Balance();
 }
 
 bool StreamSession::TakesClientBytes() const {
   return up_open_ && (phase_ == StreamPhase::kOpaque ||
-                      (phase_ == StreamPhase::kHttp1 && relay_->wants_downstream()));
+                      (phase_ == StreamPhase::kHttp && relay_->wants_downstream()));
 }
 
 void StreamSession::FlushHeld() {
@@ -194,18 +195,18 @@ void StreamSession::PassToUpstream(io::Bytes bytes) {
     up_->Write(bytes, {});
     return;
   }
-  const bool waited = relay_->waiting_for_headers();
   Deliver(relay_->OnDownstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
           /*from_client=*/true);
   CloseIfUnanswerable();
-  if (phase_ == StreamPhase::kHttp1 && !waited) {
+  if (phase_ == StreamPhase::kHttp) {
     WatchHeaders();
   }
+  EndIfDrained();
 }
 
 // A relay that waits for an answer before it reads on would wait for ever.
 void StreamSession::CloseIfUnanswerable() {
-  if (phase_ == StreamPhase::kHttp1 && from_server_.ended && !relay_->wants_downstream()) {
+  if (phase_ == StreamPhase::kHttp && from_server_.ended && !relay_->wants_downstream()) {
     CloseAfterAnswer(Reason::kUpstreamReset);
   }
 }
@@ -221,12 +222,16 @@ void StreamSession::PassToDownstream(io::Bytes bytes) {
           /*from_client=*/false);
   FlushHeld();
   EndOfClient();
+  EndIfDrained();
+}
+
+void StreamSession::EndIfDrained() {
   if (context_.draining && IdleHttp()) {
     CloseInOrder(Reason::kDraining);
   }
 }
 
-void StreamSession::Deliver(const Http1Relay::Result& result, bool from_client) {
+void StreamSession::Deliver(const HttpRelay::Result& result, bool from_client) {
   io::ByteBuffer& to_up = context_.to_upstream;
   io::ByteBuffer& to_down = context_.to_downstream;
   const io::Bytes none;
@@ -244,17 +249,25 @@ void StreamSession::Deliver(const Http1Relay::Result& result, bool from_client) 
     return;
   }
   switch (result.action) {
-    case Http1Relay::Action::kContinue:
+    case HttpRelay::Action::kContinue:
       return;
-    case Http1Relay::Action::kOpaque:
+    case HttpRelay::Action::kOpaque:
       phase_ = StreamPhase::kOpaque;
       switched_ = true;
       client_timer_.Cancel();
       return;
-    case Http1Relay::Action::kClose:
+    case HttpRelay::Action::kHttp2:
+      UpgradeToHttp2(result.rest);
+      return;
+    case HttpRelay::Action::kClose:
+      if (relay_->violation() != http::H2Violation::kNone) {
+        context_.stats.h2_violations[static_cast<std::size_t>(relay_->violation())].Add();
+        CloseInOrder(result.reason);  // behind a GOAWAY to each
+        return;
+      }
       CloseAfterAnswer(result.reason);
       return;
-    case Http1Relay::Action::kReset:
+    case HttpRelay::Action::kReset:
       Abort(result.reason);
       return;
   }
@@ -313,7 +326,7 @@ void StreamSession::EndOfClient() {
     return;
   }
   client_end_passed_ = true;
-  if (phase_ == StreamPhase::kHttp1) {
+  if (phase_ == StreamPhase::kHttp) {
     Deliver(relay_->OnDownstreamEnd({context_.to_upstream, context_.to_downstream}),
             /*from_client=*/true);
     if (phase_ == StreamPhase::kDone || phase_ == StreamPhase::kLingering) {
@@ -327,7 +340,7 @@ void StreamSession::EndOfServer() {
   if (phase_ == StreamPhase::kDetecting) {
     BecomeOpaque();
   }
-  if (phase_ == StreamPhase::kHttp1) {
+  if (phase_ == StreamPhase::kHttp) {
     Deliver(relay_->OnUpstreamEnd({context_.to_upstream, context_.to_downstream}),
             /*from_client=*/false);
     if (phase_ == StreamPhase::kDone || phase_ == StreamPhase::kLingering) {
@@ -372,11 +385,11 @@ void StreamSession::Balance() {
   };
   const bool lingering = phase_ == StreamPhase::kLingering;
   settle(from_client_, down_.get(), lingering ? 0 : up_backlog + held_.size());
-  settle(from_server_, up_.get(), down_backlog);
+  settle(from_server_, up_.get(), down_backlog + server_held_.size());
   pause(
       from_client_, down_.get(),
       !lingering && (up_backlog > 0 || (phase_ != StreamPhase::kDetecting && !TakesClientBytes())));
-  pause(from_server_, up_.get(), down_backlog > 0);
+  pause(from_server_, up_.get(), down_backlog > 0 || !server_held_.empty());
 }
 
 void StreamSession::MaybeEnd() {
@@ -393,10 +406,11 @@ void StreamSession::MaybeEnd() {
 }
 
 void StreamSession::OnLegFailed(Leg& leg, Reason reason) noexcept {
+  const bool is_upstream = &leg == up_.get();
   if (phase_ == StreamPhase::kDone) {
     return;
   }
-  if (&leg == up_.get()) {
+  if (is_upstream) {
     if (phase_ == StreamPhase::kLingering) {
       from_server_.ended = true;
       MaybeEnd();
@@ -451,11 +465,16 @@ void StreamSession::OnSnapshot() noexcept {
 }
 
 bool StreamSession::IdleHttp() const {
-  return phase_ == StreamPhase::kHttp1 && up_open_ && relay_->idle() && down_->backlog() == 0;
+  return phase_ == StreamPhase::kHttp && up_open_ && relay_->idle() && down_->backlog() == 0;
 }
 
 void StreamSession::OnDrain() noexcept {
   bytes_at_drain_ = flow_.bytes_sent + flow_.bytes_received;
+  if (phase_ != StreamPhase::kHttp) {
+    return;
+  }
+  relay_->OnDrain({context_.to_upstream, context_.to_downstream});
+  Deliver({}, /*from_client=*/false);
   if (IdleHttp()) {
     CloseInOrder(Reason::kDraining);
   }

@@ -13,6 +13,7 @@
 #include "agent/observe/record.h"
 #include "agent/proxy/context.h"
 #include "agent/proxy/http1_relay.h"
+#include "agent/proxy/http_relay.h"
 #include "agent/proxy/leg.h"
 #include "agent/proxy/session.h"
 #include "agent/proxy/socket_leg.h"
@@ -22,15 +23,15 @@ namespace weir::proxy {
 // Where a stream session stands with the protocol, which decides what happens to bytes.
 //
 //   phase        client bytes                  server bytes             ends in
-//   kDetecting   kept, looked at               the server speaks first  kOpaque, kHttp1
+//   kDetecting   kept, looked at               the server speaks first  kOpaque, kHttp
 //   kOpaque      passed on                     passed on                kDone
-//   kHttp1       through the relay             through the relay        kOpaque (Upgrade),
+//   kHttp        through the relay             through the relay        kOpaque (Upgrade),
 //                                                                       kLingering, kDone
 //   kLingering   dropped: the answer to a bad request or the end of an  kDone
 //                idle connection must not be lost by the RST that a
 //                close with unread bytes makes
 //   kDone        dropped, until the turn ends                           -
-enum class StreamPhase : std::uint8_t { kDetecting, kOpaque, kHttp1, kLingering, kDone };
+enum class StreamPhase : std::uint8_t { kDetecting, kOpaque, kHttp, kLingering, kDone };
 
 // StreamSession joins two legs: `downstream` is who opened the connection, `upstream` whom
 // it wants. It detects the protocol, passes bytes with back-pressure, half-close and reset
@@ -129,15 +130,19 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   bool ClassifyTls(http::DetectMode mode);
   void Decide(http::Detected detected);
   void BecomeOpaque();
-  void StartRelay();
-  void OnServerSpeaksFirst();
+  void StartHttp1();
+  void StartHttp2();
+  [[nodiscard]] TracerOptions TraceOptions() const;
+  [[nodiscard]] http::H2RelayLimits Http2Limits() const;
+  void UpgradeToHttp2(io::Bytes rest);
+  void OnServerSpeaksFirst(io::Bytes bytes);
   void OnClientTimer();
 
   // stream_session.cc
   void FlushHeld();
   void PassToUpstream(io::Bytes bytes);
   void PassToDownstream(io::Bytes bytes);
-  void Deliver(const Http1Relay::Result& result, bool from_client);
+  void Deliver(const HttpRelay::Result& result, bool from_client);
   void EndOfClient();
   void EndOfServer();
   [[nodiscard]] bool TakesClientBytes() const;
@@ -150,6 +155,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void Linger(observe::Reason reason);
   [[nodiscard]] bool IdleHttp() const;
   void CloseIfUnanswerable();
+  void EndIfDrained();
 
   // finish.cc
   void End(observe::Reason reason);
@@ -163,10 +169,11 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   std::unique_ptr<Leg> down_;
   std::unique_ptr<Leg> up_;
   std::unique_ptr<Leg> replaced_up_;  // may be in the call that led to its replacement
-  std::unique_ptr<Http1Relay> relay_;
-  io::ByteBuffer held_;       // client bytes that wait for a decision or for the upstream
-  io::Timer client_timer_;    // detection, headers, lingering
-  io::Timer upstream_timer_;  // whatever the upstream waits for
+  std::unique_ptr<HttpRelay> relay_;
+  io::ByteBuffer held_;         // client bytes that wait for a decision or for the upstream
+  io::ByteBuffer server_held_;  // SETTINGS of a server that speaks first, while detecting
+  io::Timer client_timer_;      // detection, headers, lingering
+  io::Timer upstream_timer_;    // whatever the upstream waits for
   base::MonotonicTime start_;
   base::MonotonicTime first_client_byte_{};
   base::MonotonicTime upstream_opened_{};

@@ -33,6 +33,7 @@ class Http1RelayRig final : public proxy::ExchangeHandler {
     const bool server = role == Role::kServer || role == Role::kJoined;
     relay_.emplace(context_,
                    proxy::Http1Options{.limits = limits,
+                                       .h2_limits = {},
                                        .trace = {.client = client ? &settings_ : nullptr,
                                                  .server = server ? &settings_ : nullptr,
                                                  .from_outside = from_outside}},

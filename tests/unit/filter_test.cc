@@ -111,6 +111,16 @@ TEST(FilterTest, BindsNotTighterThanAndTighterThanOr) {
       MatchesRequest("dst=shop/price and (status>=500 or duration>2ms) and not path^=/health"));
 }
 
+TEST(FilterTest, FindsGrpcCallsByTheirStatus) {
+  observe::Record record = test::MakeRequest();
+  EXPECT_FALSE(Matches("grpc=OK", record) || Matches("grpc=0", record));
+  record.flow.protocol = observe::Protocol::kGrpc;
+  record.flow.http->grpc_status = 5;
+  for (const char* text : {"proto=grpc", "grpc=NOT_FOUND", "grpc=5", "grpc!=OK", "grpc*=FOUND"}) {
+    EXPECT_TRUE(Matches(text, record)) << text;
+  }
+}
+
 TEST(FilterTest, EqualsNothingWhenTheFlowLacksTheField) {
   const auto record = test::MakeDeniedConnection();
   EXPECT_FALSE(Matches("status=200", record));

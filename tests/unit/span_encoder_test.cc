@@ -4,6 +4,7 @@
 #include <otlp/trace_service.pb.h>
 
 #include <map>
+#include <set>
 #include <variant>
 
 #include "tests/support/records.h"
@@ -129,6 +130,74 @@ TEST(SpanEncoderTest, WritesLinksTagsAndWhyAnUnsampledSpanIsThere) {
   const Attributes attributes = ToMap(span.attributes());
   EXPECT_EQ(attributes.at("tenant"), "acme");
   EXPECT_EQ(attributes.at("weir.sampled.by"), "slow");
+}
+
+Record MakeGrpcCall(bool is_client, std::int16_t status) {
+  Record record = MakeRequest(is_client);
+  record.flow.protocol = observe::Protocol::kGrpc;
+  record.flow.http->method = "POST";
+  record.flow.http->path = "/shop.Cart/Add";
+  record.flow.http->query_keys.clear();
+  record.flow.http->version_major = 2;
+  record.flow.http->version_minor = 0;
+  record.flow.http->is_grpc = true;
+  record.flow.http->grpc_status = status;
+  return record;
+}
+
+TEST(SpanEncoderTest, WritesGrpcSpansByTheirConventions) {
+  const ProtoSpan span = EncodeOne(MakeGrpcCall(/*is_client=*/true, 5));
+  EXPECT_EQ(span.name(), "shop.Cart/Add");
+  EXPECT_EQ(span.status().code(), Status::STATUS_CODE_ERROR);
+  EXPECT_EQ(ToMap(span.attributes()), (Attributes{{"rpc.system.name", "grpc"},
+                                                  {"rpc.method", "shop.Cart/Add"},
+                                                  {"rpc.response.status_code", "NOT_FOUND"},
+                                                  {"error.type", "NOT_FOUND"},
+                                                  {"network.protocol.version", "2"},
+                                                  {"network.peer.address", "198.18.0.2"},
+                                                  {"network.peer.port", "8080"},
+                                                  {"server.address", "back"},
+                                                  {"server.port", "8080"},
+                                                  {"weir.parent.source", "none"},
+                                                  {"weir.verdict", "allow"},
+                                                  {"weir.mtls", "mtls"},
+                                                  {"weir.source", "crm/front"},
+                                                  {"weir.destination", "crm/back"},
+                                                  {"weir.connection.id", "7"}}));
+}
+
+// A client takes all but OK for errors, a server only what it is to blame for.
+TEST(SpanEncoderTest, JudgesGrpcErrorsByKind) {
+  const std::set<std::int16_t> server_errors = {2, 4, 12, 13, 14, 15};
+  for (std::int16_t code = 0; code <= 17; ++code) {
+    const auto is_error = [&](bool is_client) {
+      return EncodeOne(MakeGrpcCall(is_client, code)).status().code() == Status::STATUS_CODE_ERROR;
+    };
+    EXPECT_EQ(is_error(/*is_client=*/true), code != 0) << code;
+    EXPECT_EQ(is_error(/*is_client=*/false), server_errors.contains(code)) << code;
+  }
+}
+
+TEST(SpanEncoderTest, NamesNoGrpcMethodThatNobodyKnows) {
+  Record unknown = MakeGrpcCall(/*is_client=*/false, 12);
+  EXPECT_EQ(EncodeOne(unknown).name(), "grpc");
+  Attributes attributes = ToMap(EncodeOne(unknown).attributes());
+  EXPECT_EQ(attributes["rpc.method"], "_OTHER");
+  EXPECT_EQ(attributes["rpc.method_original"], "/shop.Cart/Add");
+  for (const char* path : {"", "/", "/a", "/a/", "//b", "/a/b/c", "a/b"}) {
+    Record odd = MakeGrpcCall(/*is_client=*/false, 0);
+    odd.flow.http->path = path;
+    EXPECT_EQ(EncodeOne(odd).name(), "grpc") << path;
+  }
+}
+
+TEST(SpanEncoderTest, TellsWhatFailedBelowGrpc) {
+  Record record = MakeGrpcCall(/*is_client=*/true, -1);
+  record.flow.http->status = 503;
+  Attributes attributes = ToMap(EncodeOne(record).attributes());
+  EXPECT_EQ(attributes["http.response.status_code"], "503");
+  EXPECT_EQ(attributes["error.type"], "503");
+  EXPECT_FALSE(attributes.contains("rpc.response.status_code"));
 }
 
 TEST(SpanEncoderTest, NamesUnknownMethodHttp) {
