@@ -36,7 +36,7 @@ struct Http1Context {
 // unchanged. The settings are not kept.
 struct Http1Options {
   http::Http1Limits limits;
-  http::H2RelayLimits h2_limits;  // for who goes on in HTTP/2
+  http::H2RelayLimits h2_limits{};  // for who goes on in HTTP/2
   TracerOptions trace{};
   bool keep_query_values = false;
 };
