@@ -116,6 +116,7 @@ HttpRelay::Result Http2Relay::OnUpstreamBytes(io::Bytes bytes, const Output& out
 }
 
 HttpRelay::Result Http2Relay::OnDownstreamEnd(const Output& /*out*/) {
+  downstream_ended_first_ = !upstream_ended_;
   return {};
 }
 
@@ -257,7 +258,8 @@ void Http2Relay::Report(Exchange& exchange, Reason reason) {
 }
 
 void Http2Relay::Finish(Reason reason) {
-  const Reason inferred = upstream_ended_ ? Reason::kUpstreamReset : Reason::kDownstreamReset;
+  const bool by_upstream = upstream_ended_ && !downstream_ended_first_;
+  const Reason inferred = by_upstream ? Reason::kUpstreamReset : Reason::kDownstreamReset;
   for (auto& [id, exchange] : open_) {
     const http::H2StreamEnd end = relay_.StateOf(id);
     exchange.result.bytes_sent += end.bytes_to_server;

@@ -78,6 +78,7 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
   std::uint32_t request_count_ = 0;
   bool keep_query_values_;
   bool upstream_ended_ = false;
+  bool downstream_ended_first_ = false;
 };
 
 }  // namespace weir::proxy
