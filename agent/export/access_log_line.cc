@@ -90,7 +90,7 @@ std::string_view ProtocolName(const Flow& flow) {
   if (!flow.http) {
     return {};
   }
-  if (flow.protocol == observe::Protocol::kHttp2) {
+  if (flow.http->version_major == 2) {
     return "HTTP/2";
   }
   return flow.http->version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
@@ -309,8 +309,9 @@ bool AppendJsonValue(const model::LogText& text, const Record& record, std::stri
 }  // namespace
 
 bool IsLogged(const Flow& flow) {
-  const bool is_http =
-      flow.protocol == observe::Protocol::kHttp1 || flow.protocol == observe::Protocol::kHttp2;
+  const bool is_http = flow.protocol == observe::Protocol::kHttp1 ||
+                       flow.protocol == observe::Protocol::kHttp2 ||
+                       flow.protocol == observe::Protocol::kGrpc;
   return flow.is_request || !is_http || flow.reason != observe::Reason::kNone;
 }
 

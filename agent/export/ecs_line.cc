@@ -116,6 +116,7 @@ void AppendEnds(const Flow& flow, Object& object) {
       break;
     case observe::Protocol::kHttp1:
     case observe::Protocol::kHttp2:
+    case observe::Protocol::kGrpc:
       object.Text("network.protocol", "http");
       break;
   }
@@ -134,9 +135,9 @@ void AppendHttp(const Flow& flow, Object& object) {
   if (http.status != 0) {
     object.Number("http.response.status_code", http.status);
   }
-  object.Text("http.version", flow.protocol == observe::Protocol::kHttp2 ? "2"
-                              : http.version_minor == 0                  ? "1.0"
-                                                                         : "1.1");
+  object.Text("http.version", http.version_major == 2   ? "2"
+                              : http.version_minor == 0 ? "1.0"
+                                                        : "1.1");
   object.Text("url.domain", http.host);
   object.Text("url.path", http.path);
   object.Text("url.query", http.query_keys);
