@@ -37,6 +37,7 @@ std::string_view ResponseFlag(observe::Reason reason) {
       return "UC";  // upstream connection termination
     case Reason::kTunnelProtocol:
     case Reason::kBadResponse:
+    case Reason::kHttp2Protocol:  // by either end; the record does not say by which
       return "UPE";
     case Reason::kHeaderTimeout:
     case Reason::kBadRequest:
