@@ -47,7 +47,8 @@ TEST_F(BuilderTest, ExampleMeshBuildsOnBothNodes) {
     ASSERT_TRUE(result.ok());
     EXPECT_EQ(result.snapshot->workloads().size(), 6U);
     EXPECT_EQ(result.snapshot->locals().size(), agent.workloads.size());
-    EXPECT_EQ(result.trace_backend->url, "http://198.18.9.9:4318/v1/traces");
+    ASSERT_EQ(result.trace_backends.size(), 1U);
+    EXPECT_EQ(result.trace_backends[0].url, "http://198.18.9.9:4318/v1/traces");
   }
 }
 
@@ -217,22 +218,6 @@ TEST_F(BuilderTest, BackendRefWithoutBackendIsAnError) {
       DataplaneText("one", "198.18.0.1"));
   EXPECT_FALSE(result.ok());
   EXPECT_TRUE(Says(result.diagnostics, Severity::kError, 1, "refers to"));
-}
-
-TEST_F(BuilderTest, DifferentCollectorsOfOneNodeAreWarnedOf) {
-  agent_.workloads = {LocalAt("one", "x"), LocalAt("two", "y")};
-  const auto trace = [](const std::string& name, const std::string& port) {
-    return "---\ntype: MeshTrace\nname: " + name +
-           "\nspec:\n  targetRef: {kind: Dataplane, name: " + name +
-           "}\n  default: {backends: [{type: OpenTelemetry, openTelemetry: {endpoint: 'c:" + port +
-           "'}}]}\n";
-  };
-  const BuildResult result =
-      Build(trace("one", "4318") + trace("two", "4319") + DataplaneText("one", "198.18.0.1") +
-            DataplaneText("two", "198.18.0.2"));
-  ASSERT_TRUE(result.ok());
-  EXPECT_EQ(result.trace_backend->url, "http://c:4318/v1/traces");
-  EXPECT_EQ(result.diagnostics.Warnings().size(), 1U);
 }
 
 TEST(CheckTest, ExampleIsFine) {
