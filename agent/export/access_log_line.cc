@@ -249,7 +249,11 @@ ValueKind TakeValue(const LogPiece& piece, const Record& record, std::string_vie
                                 ? model::kMaxLogValueBytes
                                 : std::min(piece.limit_bytes, model::kMaxLogValueBytes);
   if (piece.op != LogOperator::kLiteral && out.size() > limit) {
-    out = observe::CleanText(out, limit);
+    std::size_t end = limit;  // on a character border; the format's own limit marks nothing
+    while (end > 0 && (static_cast<unsigned char>(out[end]) & 0xC0U) == 0x80U) {
+      --end;
+    }
+    out.resize(end);
   }
   return kind;
 }
