@@ -130,6 +130,28 @@ void Number(const Flow& flow, Numbers& numbers) {
   numbers.Add(static_cast<std::int64_t>(flow.*Member));
 }
 
+// A VM's workload has no namespace.
+void AddVm(const Party& party, Texts& texts) {
+  if (party.workload != nullptr && party.workload->ns.empty()) {
+    texts.Add(party.workload->name);
+  }
+}
+
+// As a client calls it: the label that names the service, or else the workload.
+void AddService(const Party& party, Texts& texts) {
+  if (party.workload == nullptr) {
+    return;
+  }
+  const auto& labels = party.workload->labels;
+  for (const char* label : {"kuma.io/service", "app.kubernetes.io/name", "app"}) {
+    if (const auto found = labels.find(label); found != labels.end()) {
+      texts.Add(found->second);
+      break;
+    }
+  }
+  texts.Add(party.workload->name);
+}
+
 void Status(const Flow& flow, Numbers& numbers) {
   if (flow.http && flow.http->status != 0) {
     numbers.Add(flow.http->status);
@@ -170,6 +192,14 @@ std::vector<Field> PartyFields() {
       Text("dst", "destination: namespace/name, name, or its address",
            OfDestination<AddName, Texts>),
       Text("workload", "source or destination", OfEither<AddName, Texts>),
+      Text("src.vm", "VM that the source is: a workload without a namespace",
+           OfSource<AddVm, Texts>),
+      Text("dst.vm", "VM that the destination is", OfDestination<AddVm, Texts>),
+      Text("vm", "VM that either is", OfEither<AddVm, Texts>),
+      Text("src.service", "service of the source, by its labels or name",
+           OfSource<AddService, Texts>),
+      Text("dst.service", "service of the destination", OfDestination<AddService, Texts>),
+      Text("service", "service of either", OfEither<AddService, Texts>),
       Text("src.ns", "namespace of the source", OfSource<kAddNs, Texts>),
       Text("dst.ns", "namespace of the destination", OfDestination<kAddNs, Texts>),
       Text("ns", "namespace of either", OfEither<kAddNs, Texts>),
@@ -230,6 +260,9 @@ std::vector<Field> DecisionFields() {
       Word("verdict", "allow, deny, bypass, passthrough or error", FlowWord<&Flow::verdict>,
            kVerdicts),
       Word("reason", "why it ended other than well", FlowWord<&Flow::reason>, ReasonWords()),
+      Text("policy", "rule that admitted or refused it",
+           [](const Flow& flow, Texts& texts) { texts.Add(flow.policy); }),
+      Num("retries", "of the upstream connection", Number<&Flow::retries>),
       Word("mtls", "on (mtls or local) or off", Mtls, kMtls),
       Text("tls", "TLS version, for example 1.3", TlsVersion),
       Text("sni", "server name of the application's own TLS",
@@ -240,6 +273,7 @@ std::vector<Field> DecisionFields() {
            kParents),
       Text("trace", "trace id", Id<&Flow::trace_id>),
       Text("span", "span id", Id<&Flow::span_id>),
+      Text("parent-span", "span id of the parent", Id<&Flow::parent_span_id>),
       Num("conn", "number of the connection", Number<&Flow::connection_id>),
       Num("pid", "process that connected", Number<&Flow::pid>),
       Text("comm", "its name",

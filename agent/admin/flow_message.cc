@@ -86,6 +86,9 @@ void SetTrace(v1::Flow& message, const observe::Flow& flow) {
   if (flow.trace_id != observe::TraceId{}) {
     message.set_trace_id(observe::ToHex(flow.trace_id));
     message.set_span_id(observe::ToHex(flow.span_id));
+    if (flow.parent_span_id != observe::SpanId{}) {
+      message.set_parent_span_id(observe::ToHex(flow.parent_span_id));
+    }
   }
   message.set_parent_source(std::string(observe::ToString(flow.parent_source)));
   message.set_sampled(flow.sampled);
@@ -110,6 +113,8 @@ v1::Flow ToMessage(const StoredFlow& stored, std::string_view node) {
   }
   message.set_verdict(std::string(observe::ToString(flow.verdict)));
   message.set_reason(std::string(observe::ToString(flow.reason)));
+  message.set_policy(ToUtf8(flow.policy));
+  message.set_retries(flow.retries);
   SetSecurity(message, flow);
   SetTiming(message, flow.timing);
   message.set_bytes_sent(flow.bytes_sent);

@@ -1,6 +1,7 @@
 #include "agent/admin/flow_reader.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "agent/admin/flow_message.h"
@@ -89,7 +90,7 @@ FlowReader::Step FlowReader::SearchBack() {
   for (const StoredFlow& stored : batch) {
     summary_.lost += before_ - stored.sequence - 1;
     before_ = stored.sequence;
-    if (Take(stored)) {
+    if (Take(stored) && InSample(stored)) {
       found_.push_front(stored);
       if (found_.size() == *query_.last) {
         phase_ = Phase::kEmitFound;
@@ -131,7 +132,7 @@ FlowReader::Step FlowReader::Forward(std::string& out, std::size_t max_bytes) {
     }
     summary_.lost += stored.sequence - next_;
     next_ = stored.sequence + 1;
-    if (Take(stored) && WithinRate()) {
+    if (Take(stored) && InSample(stored) && WithinRate()) {
       out += lines_.Get(stored);
       if (query_.first && summary_.matched - summary_.skipped >= *query_.first) {
         return Step::kDone;
@@ -173,6 +174,19 @@ bool FlowReader::WithinRate() {
     rate_count_ = 0;
   }
   if (++rate_count_ > *query_.max_rps) {
+    ++summary_.skipped;
+    return false;
+  }
+  return true;
+}
+
+bool FlowReader::InSample(const StoredFlow& stored) {
+  std::uint64_t lot = stored.sequence;
+  if (const auto& trace = stored.flow->trace_id; trace != observe::TraceId{}) {
+    // The low bytes are random (W3C trace context level 2).
+    std::memcpy(&lot, trace.data() + trace.size() - sizeof(lot), sizeof(lot));
+  }
+  if (lot % query_.sample != 0) {
     ++summary_.skipped;
     return false;
   }

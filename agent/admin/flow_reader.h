@@ -22,6 +22,8 @@ struct FlowQuery {
   std::optional<base::WallTime> until{};
   bool follow = false;                     // go on with what comes
   std::optional<std::uint32_t> max_rps{};  // leave out what exceeds so many in a second
+  // One in so many of what matches; all flows of a trace or none, on every node the same.
+  std::uint32_t sample = 1;
   Filter filter{};
 };
 
@@ -69,7 +71,7 @@ class FlowReader {
     std::uint64_t seen = 0;
     std::uint64_t matched = 0;
     std::uint64_t lost = 0;
-    std::uint64_t skipped = 0;  // by max_rps
+    std::uint64_t skipped = 0;  // by max_rps and sample
     base::WallTime window_start = base::WallTime::max();
     base::WallTime window_end = base::WallTime::min();
   };
@@ -81,6 +83,7 @@ class FlowReader {
   // Whether `stored` is inside the window and matches; counts it.
   bool Take(const StoredFlow& stored);
   bool WithinRate();
+  bool InSample(const StoredFlow& stored);
   void NoteTermsFailed(const observe::Flow& flow);
   void AppendSummary(std::string& out);
 

@@ -18,8 +18,8 @@ std::size_t HeapBytes(const std::string& text) {
 }  // namespace
 
 std::size_t FlowBytes(const observe::Flow& flow) {
-  std::size_t bytes =
-      sizeof(flow) + kEntryOverheadBytes + HeapBytes(flow.via) + HeapBytes(flow.sni);
+  std::size_t bytes = sizeof(flow) + kEntryOverheadBytes + HeapBytes(flow.via) +
+                      HeapBytes(flow.sni) + HeapBytes(flow.policy);
   if (flow.http) {
     bytes += HeapBytes(flow.http->method) + HeapBytes(flow.http->host) +
              HeapBytes(flow.http->path) + HeapBytes(flow.http->query_keys) +

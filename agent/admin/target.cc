@@ -159,21 +159,25 @@ QueryResult<void> ParseSelection(const Target& target, base::WallTime now, FlowQ
   const auto last = Number(target, "last");
   const auto first = Number(target, "first");
   const auto max_rps = Number(target, "max_rps");
+  const auto sample = Number(target, "sample");
   const auto all = Flag(target, "all");
   const auto follow = Flag(target, "follow");
   const auto since = Time(target, "since", now);
   const auto until = Time(target, "until", now);
   for (const QueryError* error :
        {last ? nullptr : &last.error(), first ? nullptr : &first.error(),
-        max_rps ? nullptr : &max_rps.error(), all ? nullptr : &all.error(),
-        follow ? nullptr : &follow.error(), since ? nullptr : &since.error(),
-        until ? nullptr : &until.error()}) {
+        max_rps ? nullptr : &max_rps.error(), sample ? nullptr : &sample.error(),
+        all ? nullptr : &all.error(), follow ? nullptr : &follow.error(),
+        since ? nullptr : &since.error(), until ? nullptr : &until.error()}) {
     if (error != nullptr) {
       return std::unexpected(*error);
     }
   }
   if (*last && (*first || *all)) {
     return Refuse("last goes with neither first nor all");
+  }
+  if (*sample && (**sample == 0 || **sample > UINT32_MAX)) {
+    return Refuse("parameter sample: one in how many, from 1");
   }
   query.last = *last;
   query.first = *first;
@@ -183,6 +187,7 @@ QueryResult<void> ParseSelection(const Target& target, base::WallTime now, FlowQ
   if (*max_rps) {
     query.max_rps = static_cast<std::uint32_t>(std::min<std::uint64_t>(**max_rps, UINT32_MAX));
   }
+  query.sample = static_cast<std::uint32_t>(sample->value_or(1));
   return {};
 }
 
@@ -214,8 +219,8 @@ base::Result<Target> ParseTarget(std::string_view target) {
 }
 
 QueryResult<FlowQuery> ParseFlowQuery(const Target& target, base::WallTime now) {
-  constexpr std::array<std::string_view, 9> kNames = {
-      "last", "first", "all", "since", "until", "follow", "max_rps", "filter", "format"};
+  constexpr std::array<std::string_view, 10> kNames = {
+      "last", "first", "all", "since", "until", "follow", "max_rps", "sample", "filter", "format"};
   if (auto known = CheckNames(target, kNames); !known) {
     return std::unexpected(known.error());
   }

@@ -52,6 +52,12 @@ std::string ToPrettyJson(const google::protobuf::Message& message) {
   return json;
 }
 
+std::string ToJson(const google::protobuf::Message& message) {
+  std::string json;
+  (void)google::protobuf::util::MessageToJsonString(message, &json);  // as above
+  return json;
+}
+
 Agent::Agent(std::string socket_path, std::chrono::milliseconds timeout)
     : path_(std::move(socket_path)),
       limits_{.timeout = timeout, .body_bytes = kMaxAnswerBytes},

@@ -20,6 +20,9 @@ Outcome<void> FromJson(std::string_view json, google::protobuf::Message& message
 // JSON of a message, indented, with its end of line.
 std::string ToPrettyJson(const google::protobuf::Message& message);
 
+// The same on one line, without members that say nothing.
+std::string ToJson(const google::protobuf::Message& message);
+
 // Agent is the admin API behind one Unix socket. One thread, but for Cancel.
 class Agent {
  public:

@@ -44,6 +44,16 @@ int Describe(const std::string& code) {
                  .remedy = fmt::format("one of {}", fmt::join(codes, ", "))});
 }
 
+// The agent tells facts; what was looked at is known here.
+void FillTitles(v1::CheckReport& report) {
+  for (v1::CheckResult& result : *report.mutable_results()) {
+    const auto text = std::ranges::find(CheckTexts(), result.code(), &CheckText::code);
+    if (result.title().empty() && text != CheckTexts().end()) {
+      result.set_title(std::string(text->title));
+    }
+  }
+}
+
 // Results that --only and --skip leave.
 void Select(v1::CheckReport& report, const CheckOptions& options) {
   v1::CheckReport selected = report;
@@ -88,6 +98,12 @@ Counts Count(const v1::CheckReport& report) {
 bool IsBad(const v1::CheckReport& report, FailOn fail_on) {
   const Counts counts = Count(report);
   return counts.failed != 0 || (fail_on == FailOn::kWarn && counts.warnings != 0);
+}
+
+// What --wait waits for the end of.
+bool IsUnsettled(const v1::CheckReport& report, const CheckOptions& options) {
+  const Counts counts = Count(report);
+  return counts.failed != 0 || (counts.warnings != 0 && !options.ignore_warnings);
 }
 
 std::string Mark(const std::string& outcome, const Style& style) {
@@ -138,6 +154,17 @@ std::string ShortText(const v1::CheckReport& report, const CheckOptions& options
             (folded == 0 ? "" : fmt::format(": {} fine", folded)) + "\n" + lines;
   }
   return text;
+}
+
+std::string TableText(const v1::CheckReport& report, const Style& style) {
+  Table table({"CODE", "CATEGORY", "RESULT", "CHECK", "FACT", "REMEDY"}, style.width);
+  for (const v1::CheckResult& result : report.results()) {
+    std::string mark = Mark(result.outcome(), style);
+    table.Add({Printable(result.code()), Printable(result.category()), mark,
+               Printable(result.title()), Printable(result.fact()),
+               result.remedy().empty() ? "-" : Printable(result.remedy())});
+  }
+  return report.results().empty() ? "" : table.Take();
 }
 
 std::string TotalText(const v1::CheckReport& report) {
@@ -200,13 +227,34 @@ std::string JunitText(const v1::CheckReport& report) {
   return text + "</testsuite>\n";
 }
 
+// The agent's program as a command of its own, with the agent.yaml that was named.
+std::vector<std::string> AgentCommand(std::vector<std::string> words, const CheckOptions& options) {
+  words.insert(words.begin(), FindAgentProgram());
+  if (!options.agent_config.empty()) {
+    words.insert(words.end(), {"--config", options.agent_config});
+  }
+  return words;
+}
+
+int CleanLeftovers(const CheckOptions& options) {
+  const auto output = RunProgram(AgentCommand({"clean-leftovers"}, options));
+  if (!output) {
+    return Report(output.error());
+  }
+  (void)std::fputs(output->text.c_str(), stdout);
+  constexpr int kAgentPrivileges = 11;  // exit status of weir-agent, see weir-agent --help
+  return output->exit_code == 0                  ? int{kExitDone}
+         : output->exit_code == kAgentPrivileges ? int{kExitPermission}
+                                                 : int{kExitNegative};
+}
+
 // The reports of this round: of the machine (--pre) or of every agent.
 Gathered<v1::CheckReport> Ask(const Options& options) {
   if (!options.check.pre) {
     return Gather<v1::CheckReport>(options.global, "/v1/checks");
   }
   Gathered<v1::CheckReport> gathered;
-  const auto output = RunProgram({FindAgentProgram(), "check", "--pre", "-o", "json"});
+  const auto output = RunProgram(AgentCommand({"check", "--pre", "-o", "json"}, options.check));
   v1::CheckReport report;
   auto read = output ? FromJson(output->text, report) : std::unexpected(output.error());
   if (read && report.results().empty()) {
@@ -229,9 +277,14 @@ void Print(const v1::CheckReport& report, const Options& options) {
     text = ToPrettyJson(report);
   } else if (options.check.format == Format::kJunit) {
     text = JunitText(report);
+  } else if (options.check.format == Format::kTable) {
+    text = TableText(report, StyleOf(options.global)) + TotalText(report);
   } else {
-    text = ShortText(report, options.check, StyleOf(1, options.global.color)) + TotalText(report);
+    text = ShortText(report, options.check, StyleOf(options.global)) + TotalText(report);
   }
+  const bool named = options.global.sockets.size() > 1 && options.check.format != Format::kJson &&
+                     options.check.format != Format::kJunit;
+  text.insert(0, named ? "node " + Printable(report.node()) + "\n" : "");
   (void)std::fputs(text.c_str(), stdout);
 }
 
@@ -241,16 +294,21 @@ int RunCheck(const Options& options) {
   if (!options.check.describe.empty()) {
     return Describe(options.check.describe);
   }
+  if (options.check.clean_leftovers) {
+    return CleanLeftovers(options.check);
+  }
   const auto end = std::chrono::steady_clock::now() + options.check.wait;
   for (;;) {
     auto gathered = Ask(options);
     bool bad = false;
+    bool unsettled = gathered.answers.empty();
     for (v1::CheckReport& report : gathered.answers) {
+      FillTitles(report);
       Select(report, options.check);
       bad = bad || IsBad(report, options.check.fail_on);
+      unsettled = unsettled || IsUnsettled(report, options.check);
     }
-    const bool again = (bad || gathered.answers.empty()) &&
-                       std::chrono::steady_clock::now() + kRetryInterval < end;
+    const bool again = unsettled && std::chrono::steady_clock::now() + kRetryInterval < end;
     if (!again) {
       for (const v1::CheckReport& report : gathered.answers) {
         Print(report, options);

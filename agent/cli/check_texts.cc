@@ -32,8 +32,8 @@ constexpr std::array<CheckText, 28> kTexts = {{
      "Workloads that are closed when the agent is down cannot be enrolled.",
      "mount -t bpf bpf /sys/fs/bpf"},
     {"WK106", "capabilities and locked memory suffice",
-     "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE of the agent, and "
-     "its limit of locked memory.",
+     "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN of the agent. Locked memory is not "
+     "limited for BPF on the kernels that weir runs on.",
      "What the missing capability is for cannot be done; the fact names it.",
      "Start the agent by its unit file, or with sudo."},
     {"WK107", "nothing forbids BPF on this machine",
@@ -41,9 +41,11 @@ constexpr std::array<CheckText, 28> kTexts = {{
      "No program can be loaded.",
      "Boot without lockdown=confidentiality; see the security module's log."},
     {"WK108", "system controls let source addresses be kept",
-     "rp_filter and the other controls of the namespaces of enrolled workloads.",
+     "Whether net.ipv4.tcp_fwmark_accept can be written, by which replies are led back, and "
+     "whether net.ipv4.ip_local_port_range leaves ports for connections that keep their client's "
+     "address.",
      "Replies to a delivered connection are dropped, which looks like a hanging server.",
-     "sysctl -w net.ipv4.conf.all.rp_filter=2, or the control that the fact names."},
+     "Mount /proc/sys read-write, or sysctl -w the control that the fact names."},
     {"WK109", "limits fit the number of workloads",
      "The agent's limit of open files against what its workloads may need.",
      "New connections are refused when the limit is reached.", "LimitNOFILE= in the unit file."},
@@ -58,15 +60,16 @@ constexpr std::array<CheckText, 28> kTexts = {{
      "A connection can pass by the agent; strict workloads are then not protected.",
      "See which program took the place (bpftool link), then restart the agent."},
     {"WK204", "no other tool intercepts the same connections",
-     "Programs of others on the same hooks, and packet redirections in the namespaces of "
-     "workloads.",
+     "Processes of other mesh proxies and agents on this node.",
      "Two proxies take the same connection; which one wins depends on the order.",
      "Exclude the workload from one of the two."},
     {"WK205", "nothing is left of an earlier run",
-     "Links, pins, rules, routes and sockets that have no owner.",
+     "Links, pins, and rules, routes and sysctls of namespaces that weir made and nobody owns: "
+     "no process holds the link, no agent the directory of the pins, and it is not the one of "
+     "this node's agent.yaml.",
      "Leftovers of closed workloads go on refusing their connections, as they should until an "
      "agent is back or the node is uninstalled.",
-     "Start the agent, or: weir uninstall-node"},
+     "weir check --clean-leftovers removes what has no owner; weir uninstall-node this node's own"},
     {"WK206", "hand-over from the network plug-in",
      "The file by which a network plug-in tells of new pods. Only on Kubernetes.",
      "Pods are enrolled late.", "See the plug-in's log."},
@@ -91,20 +94,26 @@ constexpr std::array<CheckText, 28> kTexts = {{
      "The workload's connections are not intercepted.",
      "weir status --workload NAME; restart the agent."},
     {"WK304", "no way around the hooks",
-     "Processes of a workload outside its cgroup or namespace, and its right to raw sockets.",
-     "Such a process can send in the clear.", "Take CAP_NET_RAW away; move the process back."},
+     "How many connections of enrolled workloads the hooks left alone because their socket is "
+     "bound to a device.",
+     "Such a connection is neither encrypted nor seen.",
+     "Take CAP_NET_RAW away from the workload."},
     {"WK401", "issuer answers, the last issue succeeded",
-     "The authority that signs the workloads' certificates and the last attempt at it.",
+     "The authority that signs the workloads' certificates and the last attempt at it, for each "
+     "workload.",
      "Certificates are not renewed; connections fail when they expire.",
      "See the cause in the fact; with the embedded authority: weir ca node NAME"},
     {"WK402", "certificates are renewed in time",
-     "The share of its lifetime that each certificate has used: more than 70 % is a warning, "
-     "more than 90 % a failure.",
+     "The share of its lifetime that each certificate, and the node's intermediate above them, has "
+     "used: more than 70 % is a warning, more than 90 % a failure.",
      "Connections fail when it expires.", "weir certs shows the last error of each."},
-    {"WK403", "clock fits", "This node's clock against the validity of its certificates.",
+    {"WK403", "clock fits",
+     "This node's clock against the start of its intermediate, and "
+     "whether the kernel says that a time service keeps it right.",
      "Peers refuse certificates that are not valid yet, or not any more.",
      "timedatectl set-ntp true"},
-    {"WK404", "trust bundle is whole", "The roots that this node trusts, and when they end.",
+    {"WK404", "trust bundle is whole",
+     "How many roots this node trusts, and whether the first of them ends within 30 days.",
      "Peers signed by another root are refused.",
      "Copy the same root.pem to every node; roll roots by having both in it."},
     {"WK405", "certificates have the right form",

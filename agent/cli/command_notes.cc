@@ -19,10 +19,21 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
             {{"weir flows --to-workload shop/price --status 5xx", "what failed at a service"},
              {"weir flows -f 'duration>200ms and not path^=/health'", "follow slow requests"},
              {"weir flows --since 10m --mtls off -o wide", "what went unprotected"},
+             {"weir flows --tree --trace-id 4bf92f3577b34da6a3ce929d0e0e4736",
+              "one transaction, each call below the one that caused it"},
+             {"weir flows --last 100 --fields time,src,dst,status,policy", "the columns you want"},
              {"weir flows --all -o jsonl | jq .http.path", "every path, for another tool"}},
         .text = "Filter flags are joined by `and`; a list by commas means any of them. Those of a "
-                "side have --from- and --to- forms (--from-workload, --to-port), and each but "
-                "--mtls and the --min- ones has a --not- twin (--not-status, --not-from-ip).\n"
+                "side have --from- and --to- forms (--from-workload, --to-port), and each has a "
+                "--not- twin (--not-status, --not-from-ip).\n"
+                "--fields takes the columns of -o wide in lower case: time, dir, src, dst, proto, "
+                "method, path, status, dur, verdict, mtls, trace, node, src-id, dst-id, orig-dst, "
+                "via, bytes-in, bytes-out, tls-ver, cert-exp, policy, reason, parent, parent-src, "
+                "conn-id, req#, retries, pid, comm; with -o json and jsonl members of the JSON "
+                "form: time, source.workload, http.status.\n"
+                "On a terminal a table is kept within its width: long texts are shortened in the "
+                "middle and the last columns left out. --no-trunc and a pipe show everything.\n"
+                "Decrypted bytes are not kept anywhere, so there is no capture of them.\n"
                 "The last line on standard error says how many flows were looked at, how many "
                 "matched and how many were lost before they could be looked at."}},
       {"weir status",
@@ -33,9 +44,13 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
       {"weir check",
        {.examples = {{"sudo weir check --pre", "before the agent is installed"},
                      {"weir check", "this node, now"},
-                     {"weir check --wait 60s", "after a change, until nothing fails"},
+                     {"weir check --wait 60s", "after a change, until nothing fails or warns"},
+                     {"sudo weir check --clean-leftovers", "what earlier agents left behind"},
                      {"weir check --describe WK104", "what a code means"}},
-        .text = "Exit code 1 when a check fails (with --fail-on warn: or warns)."}},
+        .text = "Exit code 1 when a check fails (with --fail-on warn: or warns).\n"
+                "--clean-leftovers removes links, pins and routing of weir that no process, no "
+                "locked directory of pins and not this node's own agent.yaml owns; it says what, "
+                "and needs root. `weir uninstall-node` removes this node's own."}},
       {"weir traces",
        {.examples = {{"weir traces --slow 200ms", "slow ones"},
                      {"weir traces --errors --service crm-mobile", "failed ones of a service"},
@@ -93,6 +108,9 @@ not have equals nothing.
   src dst workload            namespace/name, name, or an address outside the mesh;
                               workload is either side
   src.ns dst.ns ns            namespace
+  src.vm dst.vm vm            name of a workload without a namespace, as VMs are
+  src.service dst.service service
+                              service, by label or by the workload's name
   src.id dst.id id            SPIFFE ID
   src.node dst.node node      node that it lives on
   src.ip dst.ip ip            address or range
@@ -109,10 +127,11 @@ not have equals nothing.
   bytes sent received         both ways, towards and from the upstream
   verdict                     allow, deny, bypass, passthrough, error
   reason                      why it ended other than well
+  policy retries              rule that decided; tries of the upstream connection
   mtls                        on (mtls between nodes or local on one), off
   tls sni via                 TLS version, server name, the way that it took
   parent                      none, header, runtime, turn, sole
-  trace span                  ids
+  trace span parent-span      ids
   conn pid comm               number of the connection, process, its name
 )";
 

@@ -18,9 +18,10 @@ constexpr char kDefaultSocket[] = "/run/weir/admin.sock";
 constexpr char kHidden[] = "";
 
 const std::map<std::string, Format> kFormats = {
-    {"text", Format::kText},       {"short", Format::kText}, {"table", Format::kText},
-    {"compact", Format::kCompact}, {"wide", Format::kWide},  {"json", Format::kJson},
-    {"jsonl", Format::kJsonLines}, {"dot", Format::kDot},    {"junit", Format::kJunit}};
+    {"text", Format::kText}, {"short", Format::kText},      {"table", Format::kTable},
+    {"tree", Format::kTree}, {"compact", Format::kCompact}, {"wide", Format::kWide},
+    {"json", Format::kJson}, {"jsonl", Format::kJsonLines}, {"waterfall", Format::kWaterfall},
+    {"dot", Format::kDot},   {"mermaid", Format::kMermaid}, {"junit", Format::kJunit}};
 const std::map<std::string, TimeFormat> kTimeFormats = {{"local", TimeFormat::kLocal},
                                                         {"utc", TimeFormat::kUtc},
                                                         {"full", TimeFormat::kFull},
@@ -85,6 +86,11 @@ void AddGlobals(CLI::App& app, GlobalOptions& options) {
             "whether words are coloured");
   app.get_option("--color")->group("Global");
   app.add_flag("-q,--quiet", options.quiet, "no summary line")->group("Global");
+  app.add_flag("--no-trunc", options.no_trunc, "tables as wide as they get, on a terminal too")
+      ->group("Global");
+  AddChoice(app, "--time,--time-format", options.time_format, kTimeFormats,
+            "local|utc|full|rel|epoch", "form of times");
+  app.get_option("--time")->group("Global");
   AddDuration(app, "--timeout", options.timeout, "how long to wait for the agent (10s)");
   app.get_option("--timeout")->group("Global");
 }
@@ -113,9 +119,6 @@ void AddFilterForm(CLI::App& app, std::vector<FlagTerm>& terms, const FilterFlag
 void AddFilterFlags(CLI::App& app, std::vector<FlagTerm>& terms) {
   for (const FilterFlag& flag : FilterFlags()) {
     for (const bool negated : {false, true}) {
-      if (negated && !flag.negatable) {
-        continue;
-      }
       const std::string dashes = negated ? "--not-" : "--";
       const std::string name(flag.name);
       AddFilterForm(app, terms, flag, dashes + name, std::string(flag.field), negated);
@@ -154,12 +157,24 @@ void AddFlows(CLI::App& root, FlowsOptions& options) {
   app->add_option("--count", options.count, "end after N flows")
       ->type_name("N")
       ->group("Selection");
+  app->add_option("--sample", options.sample, "one in N of what matches; of a trace all or none")
+      ->type_name("1/N")
+      ->group("Selection");
   AddFilterFlags(*app, options.terms);
+  // Says aloud what holds without -n.
+  app->add_flag_callback(
+         "-A,--all-namespaces", [] {}, "every namespace; what is shown without -n")
+      ->group("Filter")
+      ->excludes("--namespace");
   app->add_option("filter", options.expression, "filter expression, see weir help filter");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "compact|wide|json|jsonl",
+  AddChoice(*app, "-o,--output", options.format, kFormats, "compact|table|wide|json|jsonl",
             "form of the output");
-  AddChoice(*app, "--time-format", options.time_format, kTimeFormats, "local|utc|full|rel|epoch",
-            "form of times");
+  app->add_option("--fields", options.fields,
+                  "columns of the table, or members of the JSON form, by commas")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("COLUMNS");
+  app->add_flag("--tree", options.tree, "each flow indented below the one that caused it");
   app->add_flag("--numeric", options.numeric, "addresses instead of names");
   app->add_flag("--exit-empty", options.exit_empty, "exit 1 when no flow matched");
   app->add_flag("--print-filter", options.print_filter, "show the whole filter and stop");
@@ -175,6 +190,7 @@ void AddStatus(CLI::App& root, StatusOptions& options) {
 
 void AddCheck(CLI::App& root, CheckOptions& options) {
   CLI::App* app = AddCommand(root, "check", "find what is wrong on this node, and what to do");
+  app->alias("doctor");
   app->add_flag("--pre", options.pre, "whether this machine can run the agent; needs no agent");
   app->add_flag("-v,--verbose", options.verbose, "list what passed too");
   app->add_option("--describe", options.describe, "explain a code")->type_name("CODE");
@@ -186,8 +202,14 @@ void AddCheck(CLI::App& root, CheckOptions& options) {
   static const std::map<std::string, FailOn> kFailOn = {{"warn", FailOn::kWarn},
                                                         {"fail", FailOn::kFail}};
   AddChoice(*app, "--fail-on", options.fail_on, kFailOn, "warn|fail", "what makes the exit code 1");
-  AddDuration(*app, "--wait", options.wait, "try again until nothing fails");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "short|json|junit",
+  AddDuration(*app, "--wait", options.wait, "try again until nothing fails or warns");
+  app->add_flag("--ignore-warnings", options.ignore_warnings, "--wait is for failures only");
+  app->add_flag("--clean-leftovers", options.clean_leftovers,
+                "remove what earlier agents left and nobody owns (WK205)");
+  app->add_option("--agent-config", options.agent_config,
+                  "agent.yaml for --pre and --clean-leftovers")
+      ->type_name("FILE");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "short|table|json|junit",
             "form of the output");
 }
 

@@ -7,9 +7,11 @@
 namespace weir::cli {
 namespace {
 
-constexpr std::array<FilterFlag, 23> kFlags = {{
+constexpr std::array<FilterFlag, 27> kFlags = {{
     {"workload", "workload", "=", "NS/NAME", "workload, * as a wildcard", true},
     {"pod", "workload", "=", "NS/NAME", "the same as --workload", true},
+    {"vm", "vm", "=", "NAME", "VM's workload: one without a namespace", true},
+    {"service", "service", "=", "NAME", "service, by label or by the workload's name", true},
     {"namespace", "ns", "=", "NS", "namespace", true},
     {"identity", "id", "=", "SPIFFE-ID", "identity, * as a wildcard", true},
     {"ip", "ip", "=", "CIDR", "address or range", true},
@@ -22,12 +24,14 @@ constexpr std::array<FilterFlag, 23> kFlags = {{
     {"path", "path", "~", "REGEX", "path of the request"},
     {"host", "host", "=", "HOST", "Host or authority, * as a wildcard"},
     {"status", "status", "=", "STATUS", "status, class (5xx) or comparison (>=400)"},
+    {"grpc-status", "grpc", "=", "STATUS", "gRPC status, by name or number"},
     {"trace-id", "trace", "=", "ID", "trace id"},
-    {"min-duration", "duration", ">=", "DURATION", "as long as this or longer", false, false},
-    {"min-bytes", "bytes", ">=", "SIZE", "as many bytes as this or more", false, false},
+    {"min-duration", "duration", ">=", "DURATION", "as long as this or longer"},
+    {"min-bytes", "bytes", ">=", "SIZE", "as many bytes as this or more"},
     {"verdict", "verdict", "=", "allow|deny|bypass|passthrough|error", "what was decided"},
+    {"policy", "policy", "=", "RULE", "rule that admitted or refused it"},
     {"reason", "reason", "=", "REASON", "why it ended other than well"},
-    {"mtls", "mtls", "=", "on|off|any", "protected on the wire", false, false},
+    {"mtls", "mtls", "=", "on|off|any", "protected on the wire"},
     {"parent", "parent", "=", "header|runtime|turn|sole|none", "where the parent span came from"},
     {"process", "comm", "=", "NAME", "name of the process that connected"},
     {"sni", "sni", "=", "NAME", "server name of the application's own TLS"},
@@ -86,7 +90,7 @@ std::string SideField(std::string_view field, std::string_view side) {
 std::string ToExpression(const FlowsOptions& options) {
   std::vector<std::string> terms;
   for (const FlagTerm& term : options.terms) {
-    if (term.field != "mtls" || term.value != "any") {
+    if (term.field != "mtls" || term.value != "any" || term.negated) {
       terms.push_back(ToText(term));
     }
   }

@@ -15,8 +15,7 @@ struct FilterFlag {
   std::string_view op;
   std::string_view value;  // placeholder, or words joined by |
   std::string_view help;
-  bool sides = false;     // has --from- and --to- forms: fields src.FIELD and dst.FIELD
-  bool negatable = true;  // has a --not- twin
+  bool sides = false;  // has --from- and --to- forms: fields src.FIELD and dst.FIELD
 };
 std::span<const FilterFlag> FilterFlags();
 

@@ -1,11 +1,16 @@
 #include "agent/cli/flow_printer.h"
 
+#include <google/protobuf/field_mask.pb.h>
+#include <google/protobuf/util/field_mask_util.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 
 #include "agent/base/clock.h"
 #include "agent/cli/agent.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/span_tree.h"
 
 namespace weir::cli {
 namespace {
@@ -15,15 +20,56 @@ constexpr std::string_view kSummaryStart = R"({"summary":)";
 constexpr std::size_t kRowsForWidths = 20;
 constexpr std::size_t kFlushBytes = 64U << 10U;
 
+std::vector<const FlowColumn*> ColumnsOf(const FlowsOptions& options) {
+  std::vector<const FlowColumn*> columns;
+  for (const std::string& field : options.fields) {
+    if (const FlowColumn* column = FindFlowColumn(field); column != nullptr) {
+      columns.push_back(column);
+    }
+  }
+  if (columns.empty()) {
+    const auto all = FlowColumns();
+    const auto shown = options.format == Format::kTable ? all.first(kCompactColumns) : all;
+    std::ranges::transform(shown, std::back_inserter(columns),
+                           [](const FlowColumn& column) { return &column; });
+  }
+  return columns;
+}
+
+std::vector<std::string> HeaderOf(const std::vector<const FlowColumn*>& columns) {
+  std::vector<std::string> header;
+  std::ranges::transform(columns, std::back_inserter(header),
+                         [](const FlowColumn* column) { return std::string(column->header); });
+  return header;
+}
+
+google::protobuf::FieldMask MaskOf(const std::vector<std::string>& fields) {
+  google::protobuf::FieldMask mask;
+  (void)google::protobuf::util::FieldMaskUtil::FromJsonString(Join(fields, ","), &mask);
+  return mask;
+}
+
 bool HasWindow(const v1::FlowSummary& summary) {
   return summary.has_window_start() && summary.has_window_end();
 }
 
 }  // namespace
 
+bool IsFlowMember(const std::string& path) {
+  google::protobuf::FieldMask mask;
+  using google::protobuf::util::FieldMaskUtil;
+  return FieldMaskUtil::FromJsonString(path, &mask) && mask.paths_size() == 1 &&
+         FieldMaskUtil::IsValidPath<v1::Flow>(mask.paths(0));
+}
+
 FlowPrinter::FlowPrinter(const FlowsOptions& options, std::size_t agents, FlowRowOptions rows,
                          Order order)
-    : options_(options), rows_(rows), order_(order), table_(WideHeader()), summaries_(agents) {
+    : options_(options),
+      rows_(rows),
+      order_(order),
+      columns_(ColumnsOf(options)),
+      table_(HeaderOf(columns_), rows.style.width),
+      summaries_(agents) {
   if (options_.format == Format::kJson) {
     out_ = "{\"apiVersion\":\"" + std::string(kApiVersion) + "\",\"flows\":[";
   }
@@ -35,7 +81,7 @@ bool FlowPrinter::Take(std::size_t agent, std::string_view line) {
     return !failed_;
   }
   v1::Flow flow;
-  const bool raw = options_.format == Format::kJson || options_.format == Format::kJsonLines;
+  const bool raw = IsJson(options_.format) && options_.fields.empty();
   if ((!raw || order_.sorted) && !FromJson(line, flow)) {
     failed_ = true;
     return false;
@@ -44,7 +90,7 @@ bool FlowPrinter::Take(std::size_t agent, std::string_view line) {
     kept_.emplace_back(std::move(flow), line);
     return true;
   }
-  Print(flow, line);
+  Print(flow, line, "");
   return !options_.count || printed_ < *options_.count;
 }
 
@@ -57,7 +103,7 @@ void FlowPrinter::TakeSummary(std::size_t agent, std::string_view line) {
   const std::uint64_t before = summaries_[agent].lost();
   summaries_[agent] = parsed.summary();
   // Whoever follows is caught up now.
-  table_rows_ = options_.format == Format::kWide && printed_ != 0 ? kRowsForWidths : 0;
+  table_rows_ = wants_table() && printed_ != 0 ? kRowsForWidths : 0;
   Flush();
   if (options_.follow && parsed.summary().lost() > before) {
     (void)std::fprintf(stderr, "weir: %s flows were lost: this reader is too slow\n",
@@ -65,31 +111,44 @@ void FlowPrinter::TakeSummary(std::size_t agent, std::string_view line) {
   }
 }
 
-void FlowPrinter::Print(const v1::Flow& flow, std::string_view json) {
-  switch (options_.format) {
-    case Format::kJson:
-      out_ += printed_ == 0 ? "\n" : ",\n";
-      out_ += json;
-      break;
-    case Format::kJsonLines:
-      out_ += json;
-      out_ += "\n";
-      break;
-    case Format::kWide:
-      table_.Add(WideRow(flow, rows_));
-      ++table_rows_;
-      break;
-    case Format::kText:
-    case Format::kCompact:
-    case Format::kDot:
-    case Format::kJunit:
-      out_ += CompactLine(flow, rows_) + "\n";
-      break;
+bool FlowPrinter::wants_table() const {
+  return !IsJson(options_.format) &&
+         (options_.format != Format::kCompact || !options_.fields.empty());
+}
+
+void FlowPrinter::Print(const v1::Flow& flow, std::string_view json, const std::string& lead) {
+  if (IsJson(options_.format)) {
+    PrintJson(flow, json);
+  } else if (wants_table()) {
+    std::vector<std::string> row;
+    const auto source = std::ranges::find(columns_, std::string_view("SRC"), &FlowColumn::header);
+    const auto leads = source == columns_.end() ? columns_.begin() : source;
+    for (auto column = columns_.begin(); column != columns_.end(); ++column) {
+      row.push_back((column == leads ? lead : "") + (*column)->cell(flow, rows_));
+    }
+    table_.Add(std::move(row));
+    ++table_rows_;
+  } else {
+    out_ += CompactLine(flow, rows_, lead) + "\n";
   }
   ++printed_;
   if (out_.size() >= kFlushBytes || table_rows_ >= kRowsForWidths) {
     Flush();
   }
+}
+
+void FlowPrinter::PrintJson(const v1::Flow& flow, std::string_view json) {
+  if (options_.format == Format::kJson) {
+    out_ += printed_ == 0 ? "\n" : ",\n";
+  }
+  if (options_.fields.empty()) {
+    out_ += json;
+  } else {
+    v1::Flow chosen = flow;
+    google::protobuf::util::FieldMaskUtil::TrimMessage(MaskOf(options_.fields), &chosen);
+    out_ += ToJson(chosen);
+  }
+  out_ += options_.format == Format::kJson ? "" : "\n";
 }
 
 void FlowPrinter::Flush() {
@@ -108,12 +167,15 @@ void FlowPrinter::Finish() {
   });
   const std::size_t most = order_.last != 0 ? order_.last : kept_.size();
   const std::size_t begin = kept_.size() > most ? kept_.size() - most : 0;
-  for (std::size_t i = begin; i < kept_.size(); ++i) {
+  if (options_.tree) {
+    PrintTree(begin);
+  }
+  for (std::size_t i = begin; i < kept_.size() && !options_.tree; ++i) {
     if (!options_.count || printed_ < *options_.count) {
-      Print(kept_[i].first, kept_[i].second);
+      Print(kept_[i].first, kept_[i].second, "");
     }
   }
-  if (options_.format == Format::kWide && printed_ != 0) {
+  if (wants_table() && printed_ != 0) {
     table_rows_ = kRowsForWidths;
   }
   if (options_.format == Format::kJson) {
@@ -124,6 +186,22 @@ void FlowPrinter::Finish() {
     out_ += "\n],\n\"summary\":" + summary + "}\n";
   }
   Flush();
+}
+
+// The flows from `begin` on, each below the one whose span is its parent.
+void FlowPrinter::PrintTree(std::size_t begin) {
+  std::vector<SpanKey> keys;
+  for (std::size_t i = begin; i < kept_.size(); ++i) {
+    const v1::Flow& flow = kept_[i].first;
+    keys.push_back(
+        {.id = flow.span_id(), .parent = flow.parent_span_id(), .start = ToWallTime(flow.time())});
+  }
+  for (const SpanPlace& place : ArrangeTree(keys)) {
+    if (!options_.count || printed_ < *options_.count) {
+      const auto& [flow, json] = kept_[begin + place.index];
+      Print(flow, json, place.lead);
+    }
+  }
 }
 
 v1::FlowSummary FlowPrinter::Total() const {

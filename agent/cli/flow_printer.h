@@ -13,6 +13,14 @@
 
 namespace weir::cli {
 
+// Whether `format` is one of the JSON forms.
+inline bool IsJson(Format format) {
+  return format == Format::kJson || format == Format::kJsonLines;
+}
+
+// Whether `path` names a member of a flow's JSON form: "source.workload".
+bool IsFlowMember(const std::string& path);
+
 // FlowPrinter turns the lines that agents send into the chosen form. One thread at a time.
 class FlowPrinter {
  public:
@@ -37,7 +45,10 @@ class FlowPrinter {
 
  private:
   void TakeSummary(std::size_t agent, std::string_view line);
-  void Print(const v1::Flow& flow, std::string_view json);
+  void Print(const v1::Flow& flow, std::string_view json, const std::string& lead);
+  void PrintJson(const v1::Flow& flow, std::string_view json);
+  void PrintTree(std::size_t begin);
+  [[nodiscard]] bool wants_table() const;
   void Flush();
   [[nodiscard]] v1::FlowSummary Total() const;
   [[nodiscard]] std::string WindowText(const v1::FlowSummary& total) const;
@@ -45,6 +56,7 @@ class FlowPrinter {
   const FlowsOptions& options_;
   FlowRowOptions rows_;
   Order order_;
+  std::vector<const FlowColumn*> columns_;  // of the table
   Table table_;
   std::vector<v1::FlowSummary> summaries_;
   std::vector<std::pair<v1::Flow, std::string>> kept_;

@@ -1,5 +1,8 @@
 #include "agent/cli/flow_rows.h"
 
+#include <algorithm>
+#include <array>
+#include <cctype>
 #include <utility>
 
 #include "agent/base/clock.h"
@@ -42,14 +45,18 @@ std::string StatusOf(const v1::Flow& flow, const Style& style) {
   return status == 0 ? "-" : Paint(style, StatusColor(status), std::to_string(status));
 }
 
-std::string VerdictOf(const v1::Flow& flow, const Style& style, bool with_reason) {
+std::string VerdictOf(const v1::Flow& flow, const Style& style) {
   const bool bad = flow.verdict() == "deny" || flow.verdict() == "error";
-  const bool reason = with_reason && !flow.reason().empty() && flow.reason() != "none";
   return Paint(style,
                bad                         ? Color::kRed
                : flow.verdict() == "allow" ? Color::kGreen
                                            : Color::kYellow,
-               OrDash(flow.verdict()) + (reason ? "(" + Printable(flow.reason()) + ")" : ""));
+               OrDash(flow.verdict()));
+}
+
+std::string ReasonOf(const v1::Flow& flow) {
+  return flow.reason().empty() || flow.reason() == "none" ? ""
+                                                          : "(" + Printable(flow.reason()) + ")";
 }
 
 std::string MtlsOf(const v1::Flow& flow, const Style& style) {
@@ -70,60 +77,96 @@ std::string TimeOf(const google::protobuf::Timestamp& time, TimeFormat format) {
   return FormatTime(ToWallTime(time), format, base::SystemClock().WallNow());
 }
 
+using Options = FlowRowOptions;
+using v1::Flow;
+
+constexpr std::array<FlowColumn, 30> kColumns = {{
+    {"TIME", [](const Flow& flow, const Options& o) { return TimeOf(flow.time(), o.time_format); }},
+    {"DIR", [](const Flow& flow, const Options&) { return OrDash(flow.direction()); }},
+    {"SRC", [](const Flow& flow,
+               const Options& o) { return NameOf(flow.source(), o.numeric, /*with_port=*/false); }},
+    {"DST",
+     [](const Flow& flow, const Options& o) {
+       return NameOf(flow.destination(), o.numeric, /*with_port=*/true);
+     }},
+    {"PROTO", [](const Flow& flow, const Options&) { return OrDash(flow.protocol()); }},
+    {"METHOD", [](const Flow& flow, const Options&) { return OrDash(flow.http().method()); }},
+    {"PATH", [](const Flow& flow, const Options&) { return OrDash(flow.http().path()); }},
+    {">STATUS", [](const Flow& flow, const Options& o) { return StatusOf(flow, o.style); }},
+    {">DUR",
+     [](const Flow& flow, const Options&) { return FormatDuration(flow.duration_seconds()); }},
+    {"VERDICT", [](const Flow& flow, const Options& o) { return VerdictOf(flow, o.style); }},
+    {"MTLS", [](const Flow& flow, const Options& o) { return MtlsOf(flow, o.style); }},
+    {"TRACE", [](const Flow& flow, const Options&) { return OrDash(flow.trace_id()); }},
+    {"NODE", [](const Flow& flow, const Options&) { return OrDash(flow.node()); }},
+    {"SRC-ID", [](const Flow& flow, const Options&) { return OrDash(flow.source().identity()); }},
+    {"DST-ID",
+     [](const Flow& flow, const Options&) { return OrDash(flow.destination().identity()); }},
+    {"ORIG-DST",
+     [](const Flow& flow, const Options&) { return OrDash(flow.original_destination()); }},
+    {"VIA", [](const Flow& flow, const Options&) { return OrDash(flow.via()); }},
+    {">BYTES-IN",
+     [](const Flow& flow, const Options&) { return FormatBytes(flow.bytes_received()); }},
+    {">BYTES-OUT", [](const Flow& flow, const Options&) { return FormatBytes(flow.bytes_sent()); }},
+    {"TLS-VER", [](const Flow& flow, const Options&) { return OrDash(flow.tls_version()); }},
+    {"CERT-EXP",
+     [](const Flow& flow, const Options&) {
+       return flow.has_peer_certificate_expiry()
+                  ? TimeOf(flow.peer_certificate_expiry(), TimeFormat::kFull)
+                  : "-";
+     }},
+    {"POLICY", [](const Flow& flow, const Options&) { return OrDash(flow.policy()); }},
+    {"REASON", [](const Flow& flow,
+                  const Options&) { return OrDash(flow.reason() == "none" ? "" : flow.reason()); }},
+    {"PARENT", [](const Flow& flow, const Options&) { return OrDash(flow.parent_span_id()); }},
+    {"PARENT-SRC",
+     [](const Flow& flow, const Options&) {
+       return OrDash(flow.trace_id().empty() ? "" : flow.parent_source());
+     }},
+    {">CONN-ID",
+     [](const Flow& flow, const Options&) { return std::to_string(flow.connection_id()); }},
+    {">REQ#",
+     [](const Flow& flow, const Options&) {
+       return flow.has_http() ? std::to_string(flow.http().request_index()) : "-";
+     }},
+    {">RETRIES", [](const Flow& flow, const Options&) { return std::to_string(flow.retries()); }},
+    {">PID", [](const Flow& flow,
+                const Options&) { return flow.pid() == 0 ? "-" : std::to_string(flow.pid()); }},
+    {"COMM", [](const Flow& flow, const Options&) { return OrDash(flow.process_name()); }},
+}};
+
 }  // namespace
 
-std::string CompactLine(const v1::Flow& flow, const FlowRowOptions& options) {
+std::string FlowColumn::name() const {
+  std::string name(header.substr(header.starts_with('>') ? 1 : 0));
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name;
+}
+
+std::span<const FlowColumn> FlowColumns() {
+  return kColumns;
+}
+
+const FlowColumn* FindFlowColumn(std::string_view name) {
+  const auto* const found =
+      std::ranges::find_if(kColumns, [&](const FlowColumn& one) { return one.name() == name; });
+  return found == kColumns.end() ? nullptr : found;
+}
+
+std::string CompactLine(const Flow& flow, const Options& options, const std::string& lead) {
   const Style& style = options.style;
-  std::string line = Paint(style, Color::kDim, TimeOf(flow.time(), options.time_format));
+  std::string line =
+      Paint(style, Color::kDim, TimeOf(flow.time(), options.time_format)) + " " + lead;
+  line += OrDash(flow.direction());
   for (const std::string& part :
-       {OrDash(flow.direction()), NameOf(flow.source(), options.numeric, /*with_port=*/false),
-        std::string("->"), NameOf(flow.destination(), options.numeric, /*with_port=*/true),
-        OrDash(flow.protocol()), OrDash(flow.http().method()), OrDash(flow.http().path()),
-        StatusOf(flow, style), FormatDuration(flow.duration_seconds()),
-        VerdictOf(flow, style, /*with_reason=*/true), MtlsOf(flow, style), TraceOf(flow)}) {
+       {NameOf(flow.source(), options.numeric, /*with_port=*/false), std::string("->"),
+        NameOf(flow.destination(), options.numeric, /*with_port=*/true), OrDash(flow.protocol()),
+        OrDash(flow.http().method()), OrDash(flow.http().path()), StatusOf(flow, style),
+        FormatDuration(flow.duration_seconds()), VerdictOf(flow, style) + ReasonOf(flow),
+        MtlsOf(flow, style), TraceOf(flow)}) {
     line += " " + part;
   }
   return line;
-}
-
-std::vector<std::string> WideHeader() {
-  return {"TIME",       "NODE",     "DIR",      "SRC",      "DST",    "PROTO",     "METHOD",
-          "PATH",       ">STATUS",  ">DUR",     "VERDICT",  "REASON", "MTLS",      "TRACE",
-          "PARENT-SRC", "SRC-ID",   "DST-ID",   "ORIG-DST", "VIA",    ">BYTES-IN", ">BYTES-OUT",
-          "TLS-VER",    "CERT-EXP", ">CONN-ID", ">REQ#",    ">PID",   "COMM"};
-}
-
-std::vector<std::string> WideRow(const v1::Flow& flow, const FlowRowOptions& options) {
-  const Style& style = options.style;
-  return {TimeOf(flow.time(), options.time_format),
-          OrDash(flow.node()),
-          OrDash(flow.direction()),
-          NameOf(flow.source(), options.numeric, /*with_port=*/false),
-          NameOf(flow.destination(), options.numeric, /*with_port=*/true),
-          OrDash(flow.protocol()),
-          OrDash(flow.http().method()),
-          OrDash(flow.http().path()),
-          StatusOf(flow, style),
-          FormatDuration(flow.duration_seconds()),
-          VerdictOf(flow, style, /*with_reason=*/false),
-          OrDash(flow.reason() == "none" ? "" : flow.reason()),
-          MtlsOf(flow, style),
-          OrDash(flow.trace_id()),
-          OrDash(flow.trace_id().empty() ? "" : flow.parent_source()),
-          OrDash(flow.source().identity()),
-          OrDash(flow.destination().identity()),
-          OrDash(flow.original_destination()),
-          OrDash(flow.via()),
-          FormatBytes(flow.bytes_received()),
-          FormatBytes(flow.bytes_sent()),
-          OrDash(flow.tls_version()),
-          flow.has_peer_certificate_expiry()
-              ? TimeOf(flow.peer_certificate_expiry(), TimeFormat::kFull)
-              : "-",
-          std::to_string(flow.connection_id()),
-          flow.has_http() ? std::to_string(flow.http().request_index()) : "-",
-          flow.pid() == 0 ? "-" : std::to_string(flow.pid()),
-          OrDash(flow.process_name())};
 }
 
 }  // namespace weir::cli

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/base/nearest_name.h"
 #include "agent/cli/agent.h"
 #include "agent/cli/filter_flags.h"
 #include "agent/cli/flow_printer.h"
@@ -49,6 +50,17 @@ Outcome<std::string> TargetOf(const FlowsOptions& options, const std::string& ex
   }
   add("first", options.first);
   add("max_rps", options.max_rps);
+  if (!options.sample.empty()) {
+    const bool good = options.sample.starts_with("1/") && options.sample.size() > 2 &&
+                      options.sample.find_first_not_of("0123456789", 2) == std::string::npos;
+    if (!good) {
+      return std::unexpected(Failure{.exit_code = kExitUsage,
+                                     .what = "--sample: '" + options.sample + "' is not a share",
+                                     .why = {},
+                                     .remedy = "--sample 1/100"});
+    }
+    target += "&sample=" + options.sample.substr(2);
+  }
   target += options.all ? "&all=1" : "";
   target += options.follow ? "&follow=1" : "";
   const std::pair<std::string, std::string> times[] = {{"since", options.since},
@@ -155,6 +167,56 @@ int ExitCodeOf(const std::vector<Outcome<void>>& outcomes) {
   return failed == 0 || failed == outcomes.size() ? code : kExitPartial;
 }
 
+// A name of --fields that no column, or no member of the JSON form, has.
+Outcome<void> CheckFields(const FlowsOptions& options) {
+  for (const std::string& field : options.fields) {
+    if (IsJson(options.format)) {
+      if (!IsFlowMember(field)) {
+        return std::unexpected(
+            Failure{.exit_code = kExitUsage,
+                    .what = "--fields: a flow has no member '" + field + "'",
+                    .why = "with -o json and jsonl they are those of the JSON form",
+                    .remedy = "--fields time,source.workload,http.status"});
+      }
+      continue;
+    }
+    std::vector<std::string> names;
+    for (const FlowColumn& column : FlowColumns()) {
+      names.push_back(column.name());
+    }
+    if (std::ranges::find(names, field) == names.end()) {
+      const std::vector<std::string_view> views(names.begin(), names.end());
+      const std::string near(base::NearestName(field, views));
+      return std::unexpected(Failure{.exit_code = kExitUsage,
+                                     .what = "--fields: unknown column '" + field + "'" +
+                                             (near.empty() ? "" : ", did you mean '" + near + "'?"),
+                                     .why = {},
+                                     .remedy = "some of " + Join(names, ",")});
+    }
+  }
+  return {};
+}
+
+// What can be said against a combination of flags before any agent is asked.
+Outcome<void> CheckFlags(const FlowsOptions& options) {
+  if (options.follow && options.format == Format::kJson) {
+    return std::unexpected(
+        Failure{.exit_code = kExitUsage,
+                .what = "-o json is one document and a followed stream has no end",
+                .why = {},
+                .remedy = "weir flows -f -o jsonl"});
+  }
+  if (options.tree && (options.follow || IsJson(options.format))) {
+    return std::unexpected(Failure{
+        .exit_code = kExitUsage,
+        .what = options.follow ? "--tree needs the whole answer, --follow has none"
+                               : "--tree is for people, the JSON forms have parentSpanId",
+        .why = options.follow ? "a flow comes when it ends, before the one that caused it" : "",
+        .remedy = "weir flows --tree --last 50"});
+  }
+  return CheckFields(options);
+}
+
 }  // namespace
 
 int RunFlows(const Options& options) {
@@ -164,11 +226,8 @@ int RunFlows(const Options& options) {
     (void)std::puts(expression.c_str());
     return kExitDone;
   }
-  if (flows.follow && flows.format == Format::kJson) {
-    return Report({.exit_code = kExitUsage,
-                   .what = "-o json is one document and a followed stream has no end",
-                   .why = {},
-                   .remedy = "weir flows -f -o jsonl"});
+  if (const auto checked = CheckFlags(flows); !checked) {
+    return Report(checked.error());
   }
   const auto target = TargetOf(flows, expression);
   if (!target) {
@@ -183,10 +242,10 @@ int RunFlows(const Options& options) {
           ? flows.last.value_or(kDefaultLast)
           : 0;
   FlowPrinter printer(flows, agents.size(),
-                      {.style = StyleOf(1, options.global.color),
-                       .time_format = flows.time_format,
+                      {.style = StyleOf(options.global),
+                       .time_format = options.global.time_format,
                        .numeric = flows.numeric},
-                      {.sorted = agents.size() > 1 && !flows.follow, .last = last});
+                      {.sorted = (agents.size() > 1 || flows.tree) && !flows.follow, .last = last});
   Interrupter interrupter(agents);
   const auto outcomes = ReadAll(agents, *target, expression, printer);
   const bool answered = std::ranges::any_of(outcomes, [](const auto& o) { return o.has_value(); });

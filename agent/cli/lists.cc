@@ -46,7 +46,7 @@ std::vector<std::string> CertificateRow(const v1::WorkloadStatus& workload, cons
 
 int PrintList(const GlobalOptions& global, const ListOptions& list, Table table, RowOf row_of) {
   auto gathered = Gather<v1::WorkloadList>(global, "/v1/workloads");
-  const Style style = StyleOf(1, global.color);
+  const Style style = StyleOf(global);
   const auto now = base::SystemClock().WallNow();
   std::size_t rows = 0;
   for (v1::WorkloadList& answer : gathered.answers) {

@@ -125,7 +125,7 @@ int Run(const std::vector<std::string>& words) {
   }
   const std::string& name = invocation->command;
   if (name.empty()) {
-    return Print(RenderOverview(root, StyleOf(1, options.global.color)));
+    return Print(RenderOverview(root, StyleOf(options.global)));
   }
   if (name == "help") {
     return RunHelp(root, options.help_topic);

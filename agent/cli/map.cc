@@ -127,7 +127,7 @@ int RunMap(const Options& options) {
   } else if (options.map.format == Format::kDot) {
     text = DotOf(map);
   } else {
-    text = TextOf(map, StyleOf(1, options.global.color));
+    text = TextOf(map, StyleOf(options.global));
   }
   (void)std::fputs(text.c_str(), stdout);
   if (!options.global.quiet) {

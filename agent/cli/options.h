@@ -16,11 +16,32 @@ namespace weir::cli {
 struct GlobalOptions {
   std::vector<std::string> sockets;
   ColorMode color = ColorMode::kAuto;
-  bool quiet = false;  // no summary line
+  bool quiet = false;     // no summary line
+  bool no_trunc = false;  // tables as wide as they get, on a terminal too
+  TimeFormat time_format = TimeFormat::kLocal;
   std::chrono::milliseconds timeout{10'000};
 };
 
-enum class Format : std::uint8_t { kText, kCompact, kWide, kJson, kJsonLines, kDot, kJunit };
+enum class Format : std::uint8_t {
+  kText,
+  kCompact,
+  kTable,
+  kWide,
+  kTree,
+  kWaterfall,
+  kJson,
+  kJsonLines,
+  kDot,
+  kMermaid,
+  kJunit
+};
+
+// Style of standard output.
+inline Style StyleOf(const GlobalOptions& options) {
+  Style style = StyleOf(1, options.color);
+  style.width = options.no_trunc ? 0 : style.width;
+  return style;
+}
 
 // A flag that stands for a term of the filter: --from-workload shop/cart.
 struct FlagTerm {
@@ -37,6 +58,7 @@ struct FlowsOptions {
   std::optional<std::uint64_t> first;
   std::optional<std::uint64_t> count;
   std::optional<std::uint32_t> max_rps;
+  std::string sample;  // 1/N
   std::string since;
   std::string until;
   std::vector<FlagTerm> terms;
@@ -44,8 +66,9 @@ struct FlowsOptions {
   bool print_filter = false;
   bool exit_empty = false;
   bool numeric = false;
+  bool tree = false;                // each below its parent, if that is there
+  std::vector<std::string> fields;  // columns, or members of the JSON form; empty: all
   Format format = Format::kCompact;
-  TimeFormat time_format = TimeFormat::kLocal;
 };
 
 struct StatusOptions {
@@ -64,6 +87,9 @@ struct CheckOptions {
   std::vector<std::string> skip;
   FailOn fail_on = FailOn::kFail;
   std::chrono::milliseconds wait{0};
+  bool ignore_warnings = false;  // --wait waits for failures only
+  bool clean_leftovers = false;
+  std::string agent_config;  // for --pre and --clean-leftovers; empty: the usual one
   Format format = Format::kText;
 };
 

@@ -182,7 +182,7 @@ std::string FullText(const v1::Status& status, const Style& style, base::WallTim
 
 int RunStatus(const Options& options) {
   const auto gathered = Gather<v1::Status>(options.global, "/v1/status");
-  const Style style = StyleOf(1, options.global.color);
+  const Style style = StyleOf(options.global);
   const auto now = base::SystemClock().WallNow();
   int code = gathered.exit_code;
   bool found = options.status.workload.empty();

@@ -127,7 +127,37 @@ std::string Wrap(std::string_view text, std::size_t width, std::size_t indent) {
   return wrapped + "\n";
 }
 
-Table::Table(std::vector<std::string> header) : header_(std::move(header)) {
+std::string Shorten(std::string_view text, std::size_t width) {
+  const std::size_t whole = DisplayWidth(text);
+  constexpr std::size_t kDots = 2;
+  if (whole <= width || width < kDots) {
+    return std::string(text);
+  }
+  const std::size_t head = (width - kDots + 1) / 2;
+  const std::size_t cut_end = whole - (width - kDots - head);
+  std::string shortened;
+  std::size_t at = 0;  // columns passed
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\033') {  // passed on wherever it stands
+      const std::size_t end = std::min(text.find('m', i), text.size() - 1);
+      shortened += text.substr(i, end - i + 1);
+      i = end;
+      continue;
+    }
+    const bool begins = (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80;
+    at += begins ? 1 : 0;
+    if (begins && at == head + 1) {
+      shortened += "..";
+    }
+    if (at <= head || at > cut_end) {
+      shortened += text[i];
+    }
+  }
+  return shortened;
+}
+
+Table::Table(std::vector<std::string> header, std::size_t width)
+    : header_(std::move(header)), limit_(width) {
   for (std::string& name : header_) {
     right_.push_back(name.starts_with('>'));
     name.erase(0, right_.back() ? 1 : 0);
@@ -138,23 +168,54 @@ void Table::Add(std::vector<std::string> row) {
   rows_.push_back(std::move(row));
 }
 
+void Table::FixWidths() {
+  constexpr std::size_t kGap = 2;
+  constexpr std::size_t kShortestText = 12;
+  widths_.resize(header_.size());
+  for (const auto& row : rows_) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths_[i] = std::max(widths_[i], DisplayWidth(row[i]));
+    }
+  }
+  const auto excess = [&] {
+    std::size_t total = 0;
+    for (const std::size_t width : widths_) {
+      total += width + kGap;
+    }
+    return limit_ == 0 || total <= limit_ + kGap ? 0 : total - kGap - limit_;
+  };
+  while (excess() != 0) {
+    std::size_t widest = widths_.size();
+    for (std::size_t i = 0; i < widths_.size(); ++i) {
+      const bool can_shrink = !right_[i] && widths_[i] > kShortestText;
+      if (can_shrink && (widest == widths_.size() || widths_[i] > widths_[widest])) {
+        widest = i;
+      }
+    }
+    if (widest != widths_.size()) {
+      --widths_[widest];
+    } else if (widths_.size() > 1) {
+      widths_.pop_back();
+    } else {
+      return;
+    }
+  }
+}
+
 std::string Table::Take() {
   if (widths_.empty()) {
     rows_.insert(rows_.begin(), header_);
-    widths_.resize(header_.size());
-    for (const auto& row : rows_) {
-      for (std::size_t i = 0; i < row.size(); ++i) {
-        widths_[i] = std::max(widths_[i], DisplayWidth(row[i]));
-      }
-    }
+    FixWidths();
   }
   std::string text;
   for (const auto& row : std::exchange(rows_, {})) {
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      const std::size_t width = DisplayWidth(row[i]);
+    for (std::size_t i = 0; i < widths_.size(); ++i) {
+      // Rows that come later may be wider than the first ones.
+      const std::string cell = limit_ == 0 ? row[i] : Shorten(row[i], widths_[i]);
+      const std::size_t width = DisplayWidth(cell);
       const std::string padding(widths_[i] > width ? widths_[i] - width : 0, ' ');
-      const bool last = i + 1 == row.size();
-      text += right_[i] ? padding + row[i] : row[i] + (last ? "" : padding);
+      const bool last = i + 1 == widths_.size();
+      text += right_[i] ? padding + cell : cell + (last ? "" : padding);
       text += last ? "\n" : "  ";
     }
   }

@@ -30,6 +30,9 @@ std::size_t DisplayWidth(std::string_view text);
 // come from peers.
 std::string Printable(std::string_view text);
 
+// `text` in at most `width` columns: its middle gives way to "..", its colour stays.
+std::string Shorten(std::string_view text, std::size_t width);
+
 // Breaks `text` at blanks into lines of `width` (0: no break), each with `indent` blanks.
 std::string Wrap(std::string_view text, std::size_t width, std::size_t indent);
 
@@ -37,17 +40,22 @@ std::string Wrap(std::string_view text, std::size_t width, std::size_t indent);
 class Table {
  public:
   // Names that begin with '>' are right-aligned columns.
-  explicit Table(std::vector<std::string> header);
+  // Within `width` columns (0: no limit) the widest texts are shortened; where that does not
+  // do, the last columns are left out.
+  explicit Table(std::vector<std::string> header, std::size_t width = 0);
   void Add(std::vector<std::string> row);
   // The rows added since the last call, the header before the first ones. Widths are
   // fixed by the first call, so that later rows of a stream stay below it.
   std::string Take();
 
  private:
+  void FixWidths();
+
   std::vector<std::string> header_;
   std::vector<bool> right_;
   std::vector<std::vector<std::string>> rows_;
-  std::vector<std::size_t> widths_;
+  std::vector<std::size_t> widths_;  // of the columns that are shown
+  std::size_t limit_;
 };
 
 }  // namespace weir::cli

@@ -118,7 +118,7 @@ int PrintTrace(const std::vector<v1::Trace>& answers, const Options& options) {
     services.insert(span->service());
     errors += span->error() ? 1 : 0;
   }
-  const Style style = StyleOf(1, options.global.color);
+  const Style style = StyleOf(options.global);
   Table table({"SERVICE", "KIND", "NAME", ">STATUS", ">START", ">DURATION", "PARENT", "NODE"});
   tree.Print(table, style);
   const std::string text =
@@ -224,7 +224,7 @@ int RunTraces(const Options& options) {
     }
     return gathered.exit_code;
   }
-  const Style style = StyleOf(1, options.global.color);
+  const Style style = StyleOf(options.global);
   const auto now = base::SystemClock().WallNow();
   Table table({"TRACE", "TIME", ">DURATION", ">SPANS", ">SERVICES", ">ERRORS", "ROOT", "NAME"});
   const auto traces = Merge(gathered.answers, options.traces.limit);

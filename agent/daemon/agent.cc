@@ -196,6 +196,7 @@ void Agent::PublishFacts() {
   facts_.kernel_counters = datapath_->Counters();
   facts_.preexisting = datapath_->Preexisting();
   facts_.svids = identities_->Status();
+  facts_.ca = identities_->ca_status();
   facts_.problems = enroller_->problems();
   facts_.probed_at = probed_at_;
   board_.Publish(facts_);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/timex.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 
 #include "agent/base/file.h"
 #include "agent/daemon/timestamp.h"
+#include "agent/datapath/leftovers.h"
 #include "weir/v1/admin.pb.h"
 
 namespace weir::daemon {
@@ -21,6 +23,7 @@ namespace {
 constexpr double kWarnLifetimeShare = 0.70;  // reference: by share of lifetime, not by days
 constexpr double kFailLifetimeShare = 0.90;
 constexpr double kWarnLossShare = 0.001;
+constexpr std::int64_t kRootWarnSeconds = 30 * 86400;  // rolling a root takes its time
 
 // Writes one result; the words of an outcome are those of the API.
 class Report {
@@ -37,6 +40,10 @@ class Report {
   void Fail(std::string_view code, std::string_view category, std::string fact,
             std::string remedy) {
     Add(code, category, "fail", std::move(fact), std::move(remedy));
+  }
+  void Unknown(std::string_view code, std::string_view category, std::string fact,
+               std::string remedy) {
+    Add(code, category, "unknown", std::move(fact), std::move(remedy));
   }
   void NotApplicable(std::string_view code, std::string_view category, std::string fact) {
     Add(code, category, "n/a", std::move(fact), "");
@@ -132,13 +139,6 @@ void CheckOtherTools(Report& report) {
     report.Warn("WK204", "agent", "also here: " + found,
                 "make sure that no workload is enrolled in both; un-enrol it in one of them");
   }
-}
-
-void CheckLeftovers(const CheckInput& input, Report& report) {
-  std::size_t known = input.facts->enrolments.size();
-  report.Ok("WK205", "agent",
-            fmt::format("{} enrolled workloads, pins below {} belong to this agent", known,
-                        input.datapath.bpffs_dir));
 }
 
 void CheckLosses(const CheckInput& input, Report& report) {
@@ -241,10 +241,23 @@ void CheckProbes(const ControlFacts& facts, Report& report) {
   }
 }
 
+std::int64_t WallSeconds() {
+  return std::chrono::floor<std::chrono::seconds>(base::SystemClock().WallNow().time_since_epoch())
+      .count();
+}
+
+// 0 to 1 and beyond.
+double LifeUsed(std::int64_t now, std::int64_t not_before, std::int64_t not_after) {
+  const auto life = static_cast<double>(not_after - not_before);
+  return life > 0 ? static_cast<double>(now - not_before) / life : kFailLifetimeShare + 1;
+}
+
+std::string Days(std::int64_t seconds) {
+  return fmt::format("{:.1f} days", static_cast<double>(seconds) / 86400);
+}
+
 void CheckCertificates(const ControlFacts& facts, Report& report) {
-  const auto now =
-      std::chrono::floor<std::chrono::seconds>(base::SystemClock().WallNow().time_since_epoch())
-          .count();
+  const auto now = WallSeconds();
   std::size_t issue_errors = 0;
   std::size_t old = 0;
   for (const auto& svid : facts.svids) {
@@ -255,9 +268,7 @@ void CheckCertificates(const ControlFacts& facts, Report& report) {
                   "weir ca node " + facts.agent.node_name +
                       ", copy the files to the node, systemctl reload weir-agent");
     }
-    const auto life = static_cast<double>(svid.not_after - svid.not_before);
-    const double used =
-        life > 0 ? static_cast<double>(now - svid.not_before) / life : kFailLifetimeShare + 1;
+    const double used = LifeUsed(now, svid.not_before, svid.not_after);
     if (used > kWarnLifetimeShare) {
       ++old;
       const std::string fact = fmt::format(
@@ -276,13 +287,74 @@ void CheckCertificates(const ControlFacts& facts, Report& report) {
     report.Ok("WK401", "identity", fmt::format("{} certificates issued", facts.svids.size()));
   }
   if (old == 0) {
-    report.Ok("WK402", "identity", "every certificate is younger than 70 % of its life");
+    report.Ok(
+        "WK402", "identity",
+        fmt::format("{} certificates, each younger than 70 % of its life", facts.svids.size()));
   }
-  report.NotApplicable("WK403", "identity",
-                       "the issuer is embedded: there is no clock to compare with");
-  report.NotApplicable("WK404", "identity", "one trust bundle, from a file on this node");
   if (issue_errors == 0) {
-    report.Ok("WK405", "identity", "chains verified by the X509-SVID rules when they were issued");
+    report.Ok("WK405", "identity",
+              fmt::format("{} chains verified by the X509-SVID rules when they were issued",
+                          facts.svids.size()));
+  }
+}
+
+// The intermediate and the roots, which nobody renews but the operator.
+void CheckAuthority(const ControlFacts& facts, Report& report) {
+  const auto now = WallSeconds();
+  const auto& ca = facts.ca;
+  const std::string renew = "weir ca node " + facts.agent.node_name +
+                            " --force, copy the files to the node; they are taken at once";
+  if (!ca.last_error.empty()) {
+    report.Fail("WK401", "identity", ca.last_error, renew);
+  }
+  const double used = LifeUsed(now, ca.not_before, ca.not_after);
+  const std::string fact = fmt::format(
+      "{:.0f} % of the life of this node's intermediate is used, "
+      "it ends in {}",
+      used * 100, Days(ca.not_after - now));
+  if (used > kFailLifetimeShare) {
+    report.Fail("WK402", "identity", fact, renew);
+  } else if (used > kWarnLifetimeShare) {
+    report.Warn("WK402", "identity", fact, renew);
+  } else {
+    report.Ok("WK402", "identity", fact);
+  }
+  const std::int64_t left = ca.first_root_end - now;
+  const std::string roots = fmt::format("{} roots in {}, the first ends in {}", ca.root_count,
+                                        facts.agent.ca.root_bundle, Days(left));
+  if (left < kRootWarnSeconds) {
+    report.Warn("WK404", "identity", roots,
+                "make a new root, put both into the bundle of every node, then renew the "
+                "intermediates");
+  } else {
+    report.Ok("WK404", "identity", roots);
+  }
+}
+
+// The issuer is a file, so there is no clock of its to compare with: whether the kernel says
+// that somebody keeps this one right, and whether the certificates are of the past.
+void CheckClock(const ControlFacts& facts, Report& report) {
+  const auto now = WallSeconds();
+  if (facts.ca.not_before > now) {
+    report.Fail("WK403", "identity",
+                fmt::format("this node's clock is {} s before the start of its own intermediate",
+                            facts.ca.not_before - now),
+                "timedatectl set-ntp true");
+    return;
+  }
+  timex state{};
+  const int answer = ::adjtimex(&state);
+  const std::string fact =
+      fmt::format("estimated error {:.3f} s", static_cast<double>(state.maxerror) / 1e6);
+  if (answer < 0) {
+    report.Unknown("WK403", "identity",
+                   "the kernel does not tell this process whether its clock is kept right",
+                   "timedatectl status");
+  } else if (answer == TIME_ERROR) {
+    report.Warn("WK403", "identity", "no time service keeps this node's clock right: " + fact,
+                "timedatectl set-ntp true");
+  } else {
+    report.Ok("WK403", "identity", "the clock is kept right by a time service, " + fact);
   }
 }
 
@@ -368,13 +440,15 @@ v1::CheckReport RunChecks(const CheckInput& input) {
   CheckDaemon(input, report);
   CheckHooks(facts, report);
   CheckOtherTools(report);
-  CheckLeftovers(input, report);
+  FillCheck(datapath::CheckLeftovers(input.datapath), *message.add_results());
   report.NotApplicable("WK206", "agent", "no CNI plug-in is installed outside Kubernetes");
   CheckLosses(input, report);
   CheckState(facts, report);
   CheckEnrolment(facts, report);
   CheckProbes(facts, report);
   CheckCertificates(facts, report);
+  CheckAuthority(facts, report);
+  CheckClock(facts, report);
   CheckDocuments(facts, report);
   CheckExporters(input, report);
   message.set_duration_seconds(ToSeconds(base::SystemClock().Now() - start));

@@ -31,6 +31,7 @@ struct ControlFacts {
   std::vector<datapath::KernelCounter> kernel_counters;
   std::vector<datapath::PreexistingConnections> preexisting;
   std::vector<identity::SvidStatus> svids;
+  identity::NodeCaStatus ca;
   // Display name of a workload that could not be enrolled -> why.
   std::map<std::string, std::string> problems;
   std::map<model::LocalId, base::WallTime> probed_at;

@@ -56,6 +56,28 @@ int RunAgent(const Arguments& arguments) {
   return (*running)->Run();
 }
 
+int RunCheck(const Arguments& arguments, const weir::config::AgentConfig& agent) {
+  return weir::daemon::RunPreflight(weir::daemon::DatapathOptions(agent, 1),
+                                    static_cast<unsigned>(agent.workloads.size()),
+                                    arguments.output == "json");
+}
+
+int RunClean(const Arguments&, const weir::config::AgentConfig& agent) {
+  return weir::daemon::RunCleanLeftovers(weir::daemon::DatapathOptions(agent, 1));
+}
+
+int RunUninstall(const Arguments&, const weir::config::AgentConfig& agent) {
+  return weir::daemon::RunUninstall(weir::daemon::DatapathOptions(agent, 1));
+}
+
+// `without_config`: goes on with the defaults when agent.yaml is broken.
+int RunSubcommand(const Arguments& arguments, bool without_config,
+                  int (*run)(const Arguments&, const weir::config::AgentConfig&)) {
+  bool ok = false;
+  const auto agent = ConfigOrDefaults(arguments, ok);
+  return ok || without_config ? run(arguments, agent) : kExitConfiguration;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -84,6 +106,10 @@ int main(int argc, char** argv) {
                                        "Remove all programs, links, pins, rules, routes and "
                                        "sysctls that agents left on this node");
   uninstall->add_option("-c,--config", arguments.config_path);
+  auto* clean = app.add_subcommand("clean-leftovers",
+                                   "Remove what earlier agents left in the kernel and no running "
+                                   "one, nor this node's own, owns");
+  clean->add_option("-c,--config", arguments.config_path);
   auto* version = app.add_subcommand("version", "Print the version");
   app.require_subcommand(0, 1);
   try {
@@ -91,23 +117,18 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
-  arguments.config_given =
-      config->count() > 0 || check->count("--config") > 0 || uninstall->count("--config") > 0;
+  arguments.config_given = config->count() > 0 || check->count("--config") > 0 ||
+                           uninstall->count("--config") > 0 || clean->count("--config") > 0;
   if (version->parsed()) {
     std::puts("weir-agent " WEIR_VERSION);
     return 0;
   }
-  if (!check->parsed() && !uninstall->parsed()) {
-    return RunAgent(arguments);
+  if (check->parsed()) {
+    return RunSubcommand(arguments, /*without_config=*/false, RunCheck);
   }
-  bool ok = false;
-  const auto agent = ConfigOrDefaults(arguments, ok);
-  if (!ok && check->parsed()) {
-    return kExitConfiguration;
+  if (clean->parsed()) {
+    return RunSubcommand(arguments, /*without_config=*/false, RunClean);
   }
-  const auto options = weir::daemon::DatapathOptions(agent, 1);
-  return check->parsed()
-             ? weir::daemon::RunPreflight(options, static_cast<unsigned>(agent.workloads.size()),
-                                          arguments.output == "json")
-             : weir::daemon::RunUninstall(options);
+  return uninstall->parsed() ? RunSubcommand(arguments, /*without_config=*/true, RunUninstall)
+                             : RunAgent(arguments);
 }

@@ -8,6 +8,7 @@
 
 #include "agent/daemon/checks.h"
 #include "agent/daemon/exit_status.h"
+#include "agent/datapath/leftovers.h"
 #include "weir/v1/admin.pb.h"
 
 namespace weir::daemon {
@@ -20,6 +21,7 @@ int RunPreflight(const datapath::Options& options, unsigned workload_count, bool
   for (const auto& result : results) {
     FillCheck(result, *report.add_results());
   }
+  FillCheck(datapath::CheckLeftovers(options), *report.add_results());
   if (json) {
     std::string text;
     google::protobuf::util::JsonPrintOptions print;
@@ -38,6 +40,22 @@ int RunPreflight(const datapath::Options& options, unsigned workload_count, bool
   const bool failed = std::ranges::any_of(
       results, [](const auto& result) { return result.outcome == datapath::CheckOutcome::kFail; });
   return failed ? 1 : 0;
+}
+
+int RunCleanLeftovers(const datapath::Options& options) {
+  const auto found = datapath::FindLeftovers(options);
+  const auto removed =
+      found ? datapath::CleanLeftovers(options, found->items) : std::unexpected(found.error());
+  if (!removed) {
+    std::fprintf(stderr, "weir-agent: %s\n", removed.error().ToString().c_str());
+    return ExitStatusOf(removed.error().code());
+  }
+  for (const auto& item : *removed) {
+    std::printf("removed %s\n", item.name.c_str());
+  }
+  std::printf("%zu left without owner, %zu removed, %u links of running agents untouched\n",
+              found->items.size(), removed->size(), found->owned_links);
+  return kExitDone;
 }
 
 int RunUninstall(const datapath::Options& options) {

@@ -260,33 +260,62 @@ base::Result<void> RemoveReplyRoute(base::IpFamily family, const ReplyRoute& wan
   return {};
 }
 
-base::Result<std::vector<std::uint32_t>> ReplyRouteMetrics(base::IpFamily family,
-                                                           std::uint32_t table) {
+base::Result<std::vector<ReplyRoute>> ReplyRoutes(base::IpFamily family) {
   Request request(RTM_GETROUTE, NLM_F_DUMP);
   rtmsg filter{};
   filter.rtm_family = RawFamily(family);
   request.Put(filter);
-  std::vector<std::uint32_t> metrics;
+  std::vector<ReplyRoute> found;
   const int error = Exchange(NETLINK_ROUTE, std::move(request), [&](std::uint16_t, Bytes body) {
     const auto route = Load<rtmsg>(body);
-    std::uint32_t found_table = route.rtm_table;
-    std::uint32_t metric = 0;
+    ReplyRoute one{.table = route.rtm_table};
     ForEachAttribute(body, sizeof(route), [&](std::uint16_t type, Bytes value) {
       if (type == RTA_TABLE) {
-        found_table = Load<std::uint32_t>(value);
+        one.table = Load<std::uint32_t>(value);
       } else if (type == RTA_PRIORITY) {
-        metric = Load<std::uint32_t>(value);
+        one.metric = Load<std::uint32_t>(value);
       }
     });
     if (route.rtm_family == filter.rtm_family && route.rtm_protocol == kProtocol &&
-        route.rtm_type == RTN_LOCAL && found_table == table) {
-      metrics.push_back(metric);
+        route.rtm_type == RTN_LOCAL) {
+      found.push_back(one);
     }
   });
   if (error != 0) {
     return base::SystemError("list routes", error);
   }
-  return metrics;
+  return found;
+}
+
+base::Result<std::vector<ReplyRoute>> ReplyRules(base::IpFamily family) {
+  Request request(RTM_GETRULE, NLM_F_DUMP);
+  fib_rule_hdr filter{};
+  filter.family = RawFamily(family);
+  request.Put(filter);
+  std::vector<ReplyRoute> found;
+  const int error = Exchange(NETLINK_ROUTE, std::move(request), [&](std::uint16_t, Bytes body) {
+    const auto rule = Load<fib_rule_hdr>(body);
+    ReplyRoute one{.table = rule.table};
+    std::uint8_t protocol = 0;
+    ForEachAttribute(body, sizeof(rule), [&](std::uint16_t type, Bytes value) {
+      if (type == FRA_TABLE) {
+        one.table = Load<std::uint32_t>(value);
+      } else if (type == FRA_PRIORITY) {
+        one.rule_priority = Load<std::uint32_t>(value);
+      } else if (type == FRA_FWMARK) {
+        one.fwmark = Load<std::uint32_t>(value);
+      } else if (type == FRA_PROTOCOL) {
+        protocol = Load<std::uint8_t>(value);
+      }
+    });
+    if (rule.family == filter.family && protocol == kProtocol) {
+      found.push_back(one);
+    }
+  });
+  if (error != 0) {
+    return base::SystemError("list routing rules", error);
+  }
+  return found;
 }
 
 base::Result<std::vector<base::IpAddress>> LocalAddresses() {

@@ -22,9 +22,10 @@ struct ReplyRoute {
 base::Result<void> AddReplyRoute(base::IpFamily family, const ReplyRoute& wanted);
 // Removes both; a missing one is no failure.
 base::Result<void> RemoveReplyRoute(base::IpFamily family, const ReplyRoute& wanted);
-// What the table has with weir's protocol number: the metrics of its routes.
-base::Result<std::vector<std::uint32_t>> ReplyRouteMetrics(base::IpFamily family,
-                                                           std::uint32_t table);
+// Every route of a family with weir's protocol number: its table and its metric.
+base::Result<std::vector<ReplyRoute>> ReplyRoutes(base::IpFamily family);
+// Every rule of a family with weir's protocol number: all but the metric.
+base::Result<std::vector<ReplyRoute>> ReplyRules(base::IpFamily family);
 
 // Every address of the namespace.
 base::Result<std::vector<base::IpAddress>> LocalAddresses();

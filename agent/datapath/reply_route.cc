@@ -97,11 +97,14 @@ base::Result<std::optional<std::uint32_t>> FindOwn(const Options& options) {
   const std::uint32_t own = InstanceBits(options.bpffs_dir);
   std::optional<std::uint32_t> found;
   for (const auto family : kFamilies) {
-    auto metrics = netlink::ReplyRouteMetrics(family, options.route_table);
-    if (!metrics) {
-      return std::unexpected(metrics.error());
+    auto routes = netlink::ReplyRoutes(family);
+    if (!routes) {
+      return std::unexpected(routes.error());
     }
-    for (const std::uint32_t metric : *metrics) {
+    for (const auto& [fwmark, table, rule_priority, metric] : *routes) {
+      if (table != options.route_table) {
+        continue;
+      }
       if ((metric & ~kFormerBits) != own) {
         return base::MakeError(base::ErrorCode::kAlreadyExists,
                                "another agent has enrolled the namespace already (routing table " +
@@ -155,6 +158,52 @@ base::Result<void> RemoveReplyRoute(const Options& options) {
     }
     if (auto removed = netlink::RemoveReplyRoute(family, RouteOf(options, metric)); !removed) {
       result = std::move(removed);
+    }
+  }
+  return result;
+}
+
+base::Result<bool> HasReplyRoute() {
+  for (const auto family : kFamilies) {
+    for (auto* const list : {netlink::ReplyRoutes, netlink::ReplyRules}) {
+      const auto found = list(family);
+      if (!found) {
+        return std::unexpected(found.error());
+      }
+      if (!found->empty()) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+base::Result<void> RemoveAnyReplyRoute() {
+  base::Result<void> result;
+  std::optional<std::uint32_t> former;
+  for (const auto family : kFamilies) {
+    const auto routes = netlink::ReplyRoutes(family);
+    const auto rules = netlink::ReplyRules(family);
+    if (!routes || !rules) {
+      return std::unexpected(routes ? rules.error() : routes.error());
+    }
+    if (!former && !routes->empty()) {
+      former = routes->front().metric & kFormerBits;
+      // The sysctls first: their former values are lost with the route.
+      result = WriteSysctls(*former);
+    }
+    // A rule and its route share the table; either may be there without the other.
+    for (netlink::ReplyRoute one : *rules) {
+      const auto route = std::ranges::find(*routes, one.table, &netlink::ReplyRoute::table);
+      one.metric = route == routes->end() ? kNeverZeroBit : route->metric;
+      if (auto removed = netlink::RemoveReplyRoute(family, one); !removed) {
+        result = std::move(removed);
+      }
+    }
+    for (const netlink::ReplyRoute& one : *routes) {
+      if (auto removed = netlink::RemoveReplyRoute(family, one); !removed) {
+        result = std::move(removed);
+      }
     }
   }
   return result;

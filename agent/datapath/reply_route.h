@@ -17,5 +17,9 @@ namespace weir::datapath {
 base::Result<void> SetUpReplyRoute(const Options& options);
 // Undoes it; nothing happens where this instance has none.
 base::Result<void> RemoveReplyRoute(const Options& options);
+// Whether any instance, of whatever mark and table, has a rule or a route there.
+base::Result<bool> HasReplyRoute();
+// Undoes it, whoever's it is.
+base::Result<void> RemoveAnyReplyRoute();
 
 }  // namespace weir::datapath

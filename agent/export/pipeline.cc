@@ -13,7 +13,8 @@
 namespace weir::telemetry {
 
 std::size_t RecordBytes(const observe::Record& record) {
-  std::size_t bytes = sizeof(record) + record.flow.via.size() + record.flow.sni.size();
+  std::size_t bytes =
+      sizeof(record) + record.flow.via.size() + record.flow.sni.size() + record.flow.policy.size();
   if (record.flow.http) {
     const observe::HttpExchange& http = *record.flow.http;
     bytes += http.method.size() + http.host.size() + http.path.size() + http.query_keys.size() +

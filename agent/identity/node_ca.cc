@@ -19,6 +19,7 @@ namespace weir::identity {
 namespace {
 
 constexpr std::size_t kMaxPemFileBytes = 65536;
+constexpr std::size_t kMaxRoots = 64;
 constexpr std::size_t kMaxSigners = tls::kMaxChainCertificates - 1;
 constexpr std::string_view kProbePath = "/weir-check";
 
@@ -56,6 +57,7 @@ struct NodeCa::State {
   KeyedCertificate signer;
   std::string chain_pem;  // of the signer and what stands above it
   std::string bundle_pem;
+  std::vector<std::int64_t> root_ends;
   std::string serial;
   std::int64_t not_before = 0;
   std::int64_t not_after = 0;
@@ -196,6 +198,14 @@ base::Result<std::unique_ptr<NodeCa>> NodeCa::Load(const NodeCaFiles& files,
                    ": " + accepted.error().message(),
                "copy root.pem of the authority that issued it, or " + IssueCommand(node));
   }
+  // It parses, or nothing would have been accepted under it.
+  const auto roots = tls::ParsePemCertificates(ca->bundle_pem(), files.bundle, kMaxRoots);
+  if (!roots) {
+    return std::unexpected(roots.error());
+  }
+  for (const auto& root : *roots) {
+    ca->state_->root_ends.push_back(tls::UnixSeconds(X509_get0_notAfter(root.get())).value_or(0));
+  }
   return ca;
 }
 
@@ -236,6 +246,9 @@ base::Result<IssuedSvid> NodeCa::Issue(const model::SpiffeId& identity,
 
 const std::string& NodeCa::bundle_pem() const {
   return state_->bundle_pem;
+}
+const std::vector<std::int64_t>& NodeCa::root_ends() const {
+  return state_->root_ends;
 }
 const std::string& NodeCa::serial() const {
   return state_->serial;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/base/clock.h"
 #include "agent/base/error.h"
@@ -51,6 +52,8 @@ class NodeCa {
 
   // The roots as read, for TrustBundles.
   [[nodiscard]] const std::string& bundle_pem() const;
+  // When each root of the bundle ends, seconds since 1970; at least one.
+  [[nodiscard]] const std::vector<std::int64_t>& root_ends() const;
   [[nodiscard]] const std::string& serial() const;
   [[nodiscard]] std::int64_t not_before() const;
   [[nodiscard]] std::int64_t not_after() const;  // of the intermediate

@@ -57,6 +57,8 @@ base::Result<void> SvidManager::Reload() {
   ca_status_ = {.serial = ca_->serial(),
                 .not_before = ca_->not_before(),
                 .not_after = ca_->not_after(),
+                .root_count = ca_->root_ends().size(),
+                .first_root_end = *std::ranges::min_element(ca_->root_ends()),
                 .last_error = {}};
   for (auto& [id, entry] : entries_) {
     entry.due = clock_.Now();

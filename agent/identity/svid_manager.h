@@ -37,6 +37,8 @@ struct NodeCaStatus {
   std::string serial;
   std::int64_t not_before = 0;
   std::int64_t not_after = 0;
+  std::size_t root_count = 0;       // in the trust bundle
+  std::int64_t first_root_end = 0;  // of the root that ends first
   std::string last_error;
 };
 

@@ -191,6 +191,7 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
   }
   record.span->parent_is_remote = !is_client && record.span->parent_span_id != SpanId{};
   flow.parent_source = record.span->parent_source;
+  flow.parent_span_id = record.span->parent_span_id;
   return record;
 }
 

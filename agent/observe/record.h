@@ -130,10 +130,13 @@ struct Flow {
   std::array<char, 16> comm{};
   TraceId trace_id{};  // zero: none
   SpanId span_id{};
+  SpanId parent_span_id{};   // zero: a root, or no span was made
+  std::uint8_t retries = 0;  // of the upstream connection: another port, or news of the registry
   Party source;
-  Party destination;  // endpoint: the original destination
-  std::string via;    // "tunnel 198.18.0.2:8080", "local", "passthrough"
-  std::string sni;    // of an application's own TLS
+  Party destination;   // endpoint: the original destination
+  std::string via;     // "tunnel 198.18.0.2:8080", "local", "passthrough"
+  std::string sni;     // of an application's own TLS
+  std::string policy;  // rule that admitted or refused it; empty where nothing was decided
   std::optional<HttpExchange> http;
   Timing timing;
 };

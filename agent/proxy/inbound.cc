@@ -167,6 +167,9 @@ void InboundPeek::RecordRefused(Reason reason) {
                      ? observe::Verdict::kDeny
                      : observe::Verdict::kError;
   flow.reason = reason;
+  if (reason == Reason::kPlaintextRefused) {
+    flow.policy = policy::Decide(*context_.snapshot, policy::Peer{}, *connection_.destination).rule;
+  }
   flow.connection_id = id();
   const model::Snapshot& snapshot = *context_.snapshot;
   flow.source.endpoint = connection_.tuple.remote;
@@ -198,6 +201,11 @@ InboundSession::InboundSession(WorkerContext& context, InboundConnection connect
 void InboundSession::Start(io::Bytes first) {
   const base::Endpoint endpoint = flow().destination.endpoint;
   SetDetection(server_side()->workload->HintFor(endpoint.port));
+  // InboundPeek has made sure of it; here the record learns the rule.
+  if (!Permits(policy::Decide(*snapshot(), policy::Peer{}, *server_side()))) {
+    Fail(Reason::kPlaintextRefused);
+    return;
+  }
   if (StartReading()) {
     TakeEarlyBytes(first);
     ConnectDelivery(owner(), endpoint, flow().source.endpoint.address);

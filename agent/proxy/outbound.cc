@@ -141,7 +141,7 @@ void OutboundSession::StartJoin(const model::LocalWorkload& destination) {
   flow().via = "local";
   SetServerSide(snapshot()->Shared(&destination));
   const policy::Peer peer{.identity = &client_side()->workload->identity};
-  if (policy::Decide(*snapshot(), peer, destination).decision == policy::Decision::kDeny) {
+  if (!Permits(policy::Decide(*snapshot(), peer, destination))) {
     Fail(Reason::kPolicyDenied);
     return;
   }
@@ -226,6 +226,7 @@ void OutboundSession::OnUpstreamFailed(Reason reason) noexcept {
   if (wrong_peer && !retried_ && context().snapshot->revision() > snapshot()->revision()) {
     // The registry has news since: perhaps somebody else lives there now.
     retried_ = true;
+    ++flow().retries;
     RefreshSnapshot();
     // A connection that began in the mesh never leaves it in plain text.
     if (snapshot()->FindByAddress(flow().destination.endpoint) == nullptr) {

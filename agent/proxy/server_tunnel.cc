@@ -178,7 +178,7 @@ void ServedSession::Identify() {
   CancelUpstreamTimer();
   flow().source.workload = snapshot()->Shared(answer.workload);
   const policy::Peer peer{.identity = &answer.workload->identity};
-  if (policy::Decide(*snapshot(), peer, *server_side()).decision == policy::Decision::kDeny) {
+  if (!Permits(policy::Decide(*snapshot(), peer, *server_side()))) {
     Fail(Reason::kPolicyDenied);
     return;
   }

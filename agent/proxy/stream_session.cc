@@ -134,6 +134,7 @@ void StreamSession::OnUpstreamTimer() noexcept {
   }
   ++delivery_tries_;
   context_.stats.delivery_retries.Add();
+  ++flow_.retries;
   ConnectUpstream(delivery_, kDeliveryTryTime);
 }
 

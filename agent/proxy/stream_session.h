@@ -11,6 +11,7 @@
 #include "agent/io/event_loop.h"
 #include "agent/model/snapshot.h"
 #include "agent/observe/record.h"
+#include "agent/policy/decide.h"
 #include "agent/proxy/context.h"
 #include "agent/proxy/http1_relay.h"
 #include "agent/proxy/http_relay.h"
@@ -106,6 +107,11 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void SetServerSide(std::shared_ptr<const model::LocalWorkload> local);
   [[nodiscard]] const model::LocalWorkload* client_side() const { return client_side_.get(); }
   [[nodiscard]] const model::LocalWorkload* server_side() const { return server_side_.get(); }
+  // Whether the policy lets the connection in; its record names the rule either way.
+  bool Permits(const policy::Verdict& verdict) {
+    flow_.policy = verdict.rule;
+    return verdict.decision == policy::Decision::kAllow;
+  }
   // Since the connection was accepted.
   [[nodiscard]] base::Nanoseconds Elapsed() const { return context_.loop.now() - start_; }
 

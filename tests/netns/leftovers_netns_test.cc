@@ -1,5 +1,6 @@
 #include <bpf/bpf.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <optional>
 
 #include "agent/base/file.h"
+#include "agent/datapath/leftovers.h"
 #include "tests/support/agent.h"
 #include "tests/support/root_test.h"
 #include "tests/support/talk.h"
@@ -316,6 +318,73 @@ TEST_F(LeftoversTest, ClearsWhatAKilledAgentLeftOfAPodThatDied) {
   EXPECT_EQ(lookups, 0U);
   ASSERT_TRUE(datapath::UninstallNode(options_));
   EXPECT_FALSE(std::filesystem::exists(options_.bpffs_dir));
+}
+
+// Other tests may have agents of their own on this machine: only what is of this one counts.
+std::vector<datapath::Leftover> Of(const datapath::Options& options, const Namespace& ns,
+                                   const std::vector<std::uint32_t>& links,
+                                   const datapath::Leftovers& found) {
+  const auto inode = std::filesystem::path(ns.path());
+  struct stat status{};
+  EXPECT_EQ(::stat(inode.c_str(), &status), 0);
+  std::vector<datapath::Leftover> own;
+  for (const auto& item : found.items) {
+    using Kind = datapath::Leftover::Kind;
+    if ((item.kind == Kind::kPin && item.name.find(options.bpffs_dir + "/") != std::string::npos) ||
+        (item.kind == Kind::kNamespace && item.id == status.st_ino) ||
+        (item.kind == Kind::kLink &&
+         std::ranges::find(links, static_cast<std::uint32_t>(item.id)) != links.end())) {
+      own.push_back(item);
+    }
+  }
+  return own;
+}
+
+TEST_F(LeftoversTest, CleansWhatAnotherInstanceLeftAndNothingThatHasAnOwner) {
+  datapath::Options observer = options_;
+  observer.bpffs_dir = sandbox_->bpffs() + "/observer";
+  const auto look = [&](const datapath::Options& options, const Attached& attached) {
+    const auto found = datapath::FindLeftovers(options);
+    EXPECT_TRUE(found) << found.error().ToString();
+    EXPECT_TRUE(found->complete);
+    return Of(options_, *pod_.ns, attached.links, *found);
+  };
+  auto agent = Start();
+  ASSERT_TRUE(agent->Enrol(Wanted(model::OnAgentDown::kClosed)));
+  const auto running = AttachedBy(agent->datapath());
+  EXPECT_TRUE(look(observer, running).empty());
+  agent.reset();
+
+  StartChild(Wanted(model::OnAgentDown::kClosed))->Kill();
+  ExpectRefused();
+  // Its own agent may come back, so they are not left over for that one.
+  EXPECT_TRUE(look(options_, running).empty());
+  const auto left = look(observer, running);
+  const auto count = [&](datapath::Leftover::Kind kind) {
+    return std::ranges::count(left, kind, &datapath::Leftover::kind);
+  };
+  EXPECT_GE(count(datapath::Leftover::Kind::kPin), 7);  // hooks, the lookup, two maps
+  EXPECT_EQ(count(datapath::Leftover::Kind::kNamespace), 1);
+  const auto result = datapath::CheckLeftovers(observer);
+  EXPECT_EQ(result.outcome, datapath::CheckOutcome::kWarn) << result.fact;
+  EXPECT_NE(result.fact.find("without owner"), std::string::npos) << result.fact;
+  EXPECT_EQ(result.remedy, "sudo weir check --clean-leftovers");
+
+  const auto removed = datapath::CleanLeftovers(observer, left);
+  ASSERT_TRUE(removed) << removed.error().ToString();
+  EXPECT_EQ(removed->size(), left.size());
+  ExpectNothingLeft();
+}
+
+TEST_F(LeftoversTest, FindsTheRoutingOfAKilledAgentThatLeftNothingElse) {
+  StartChild(Wanted(model::OnAgentDown::kOpen))->Kill();
+  const auto found = datapath::FindLeftovers(options_);
+  ASSERT_TRUE(found) << found.error().ToString();
+  const auto left = Of(options_, *pod_.ns, {}, *found);
+  ASSERT_EQ(left.size(), 1U);
+  EXPECT_EQ(left[0].kind, datapath::Leftover::Kind::kNamespace);
+  ASSERT_TRUE(datapath::CleanLeftovers(options_, left));
+  EXPECT_EQ(StateOf(*pod_.ns), before_);
 }
 
 TEST_F(LeftoversTest, RefusesASecondAgentOnTheSamePins) {

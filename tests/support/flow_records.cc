@@ -83,6 +83,7 @@ observe::Record MakeDeniedConnection() {
   flow.direction = observe::Direction::kInbound;
   flow.verdict = observe::Verdict::kDeny;
   flow.reason = observe::Reason::kPlaintextRefused;
+  flow.policy = "strict-needs-mtls";
   flow.connection_id = 8;
   flow.source = {.workload = nullptr, .endpoint = *base::Endpoint::Parse("203.0.113.9:50000")};
   flow.destination = {.workload = MakeWorkload("shop", "db", "198.18.2.4"),

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "agent/admin/admin_server.h"
+#include "agent/cli/text.h"
 #include "tests/support/flow_records.h"
 #include "tests/support/program.h"
 #include "weir/v1/admin.pb.h"
@@ -178,15 +179,105 @@ TEST_F(CliProcessTest, ShowsFlowsWide) {
   StoreThree();
   const ProgramResult result = Run({"flows", "-o", "wide", "--last", "1", "-q", "--numeric"});
   EXPECT_EQ(result.out,
-            "TIME          NODE    DIR  SRC                DST              PROTO   METHOD  PATH"
-            "  STATUS   DUR  VERDICT  REASON             MTLS  TRACE  PARENT-SRC  SRC-ID"
-            "  DST-ID                            ORIG-DST         VIA  BYTES-IN  BYTES-OUT"
-            "  TLS-VER  CERT-EXP  CONN-ID  REQ#  PID  COMM\n"
-            "08:00:02.000  node-a  in   203.0.113.9:50000  198.18.2.4:5432  opaque  -       -   "
-            "       -  80us  deny     plaintext-refused  off   -      -           -     "
-            "  spiffe://mesh.test/ns/shop/sa/db  198.18.2.4:5432  -          0B         0B"
-            "  -        -               8     -    -  -\n");
+            "TIME          DIR  SRC                DST              PROTO   METHOD  PATH  STATUS"
+            "   DUR  VERDICT  MTLS  TRACE  NODE    SRC-ID  DST-ID"
+            "                            ORIG-DST         VIA  BYTES-IN  BYTES-OUT  TLS-VER"
+            "  CERT-EXP  POLICY             REASON             PARENT  PARENT-SRC  CONN-ID  REQ#"
+            "  RETRIES  PID  COMM\n"
+            "08:00:02.000  in   203.0.113.9:50000  198.18.2.4:5432  opaque  -       -          -"
+            "  80us  deny     off   -      node-a  -       spiffe://mesh.test/ns/shop/sa/db"
+            "  198.18.2.4:5432  -          0B         0B  -        -"
+            "         strict-needs-mtls  plaintext-refused  -       -                 8     -"
+            "        0    -  -\n");
   EXPECT_EQ(result.err, "");
+}
+
+TEST_F(CliProcessTest, ShowsChosenFields) {
+  Start();
+  StoreThree();
+  EXPECT_EQ(Run({"flows", "-q", "--fields", "src,dst,policy", "verdict=deny"}).out,
+            "SRC                DST           POLICY\n"
+            "203.0.113.9:50000  shop/db:5432  strict-needs-mtls\n");
+  EXPECT_EQ(Run({"flows", "-q", "-o", "jsonl", "--fields", "verdict,source.workload,http.status",
+                 "status=200"})
+                .out,
+            "{\"source\":{\"workload\":\"cart\"},\"http\":{\"status\":200},"
+            "\"verdict\":\"allow\"}\n");
+  const ProgramResult unknown = Run({"flows", "--fields", "src,polcy"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_NE(unknown.err.find("did you mean 'policy'?"), std::string::npos) << unknown.err;
+  EXPECT_EQ(Run({"flows", "-o", "json", "--fields", "src"}).exit_code, 2);
+}
+
+TEST_F(CliProcessTest, ShowsFlowsAsATable) {
+  Start();
+  StoreThree();
+  EXPECT_EQ(Run({"flows", "-q", "-o", "table", "--last", "1", "--time", "epoch"}).out,
+            "TIME            DIR  SRC                DST           PROTO   METHOD  PATH  STATUS   "
+            "DUR  VERDICT  MTLS  TRACE\n"
+            "1800000002.000  in   203.0.113.9:50000  shop/db:5432  opaque  -       -          -  "
+            "80us  deny     off   -\n");
+}
+
+TEST_F(CliProcessTest, IndentsEachFlowBelowItsCause) {
+  Start();
+  std::vector<observe::Record> records = {test::MakeRequest(), test::MakeRequest(),
+                                          test::MakeRequest(), test::MakeDeniedConnection()};
+  const auto set = [&](std::size_t i, std::uint8_t span, std::uint8_t parent, int start_ms) {
+    observe::Flow& flow = records[i].flow;
+    flow.span_id = {span};
+    flow.parent_span_id = {parent};
+    flow.timing.start = test::kFlowsBegin + std::chrono::milliseconds(start_ms);
+    flow.direction = i == 2 ? observe::Direction::kInbound : observe::Direction::kOutbound;
+    flow.http->path = "/" + std::to_string(i);
+  };
+  set(0, 1, 3, 2);  // ended first, as calls do
+  set(1, 2, 3, 1);
+  set(2, 3, 0, 0);
+  store_.Consume(records);
+  EXPECT_EQ(Run({"flows", "--tree", "-q"}).out,
+            "08:00:00.000 in shop/cart -> shop/price:8080 http1 GET /2 200 3.1ms allow mtls "
+            "4bf92f35..(turn)\n"
+            "08:00:00.001 |- out shop/cart -> shop/price:8080 http1 GET /1 200 3.1ms allow mtls "
+            "4bf92f35..(turn)\n"
+            "08:00:00.002 `- out shop/cart -> shop/price:8080 http1 GET /0 200 3.1ms allow mtls "
+            "4bf92f35..(turn)\n"
+            "08:00:02.000 in 203.0.113.9:50000 -> shop/db:5432 opaque - - - 80us "
+            "deny(plaintext-refused) off -\n");
+  EXPECT_EQ(Run({"flows", "--tree", "-q", "--fields", "dir,src,path", "kind=request"}).out,
+            "DIR  SRC           PATH\n"
+            "in   shop/cart     /2\n"
+            "out  |- shop/cart  /1\n"
+            "out  `- shop/cart  /0\n");
+  EXPECT_EQ(Run({"flows", "--tree", "-f"}).exit_code, 2);
+  EXPECT_EQ(Run({"flows", "--tree", "-o", "jsonl"}).exit_code, 2);
+}
+
+TEST_F(CliProcessTest, SamplesAndSaysHowManyItLeftOut) {
+  Start();
+  store_.Consume(test::MakeRequests(8));
+  std::vector<observe::Record> opaque(8, test::MakeDeniedConnection());
+  store_.Consume(opaque);
+  const ProgramResult result = Run({"flows", "--all", "--sample", "1/4", "verdict=deny"});
+  EXPECT_EQ(std::ranges::count(result.out, '\n'), 2);
+  EXPECT_NE(result.err.find("seen 16 matched 8 lost 0 skipped 6 "), std::string::npos)
+      << result.err;
+  EXPECT_EQ(Run({"flows", "--sample", "4"}).exit_code, 2);
+  EXPECT_EQ(Run({"flows", "--sample", "1/0"}).exit_code, 2);
+}
+
+TEST_F(CliProcessTest, KeepsATableWithinTheTerminalUnlessAsked) {
+  Start();
+  StoreThree();
+  const auto on_terminal = [&](const std::string& flags) {
+    const std::string command =
+        std::string("stty cols 100; ") + WEIR_PROGRAM + " flows -q -o wide --color never " + flags;
+    return test::Program({"/usr/bin/script", "-qec", command, "/dev/null"}, Variables()).Wait().out;
+  };
+  for (const std::string& line : cli::Split(on_terminal(""), '\n')) {
+    EXPECT_LE(line.size(), 101U) << line;  // with its carriage return
+  }
+  EXPECT_GT(on_terminal("--no-trunc").find('\n'), 200U);
 }
 
 TEST_F(CliProcessTest, ShowsFlowsAsJson) {

@@ -9,7 +9,9 @@
 #include "agent/cli/commands.h"
 #include "agent/cli/completion.h"
 #include "agent/cli/filter_flags.h"
+#include "agent/cli/flow_rows.h"
 #include "agent/cli/help.h"
+#include "agent/cli/span_tree.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
 
@@ -36,6 +38,10 @@ TEST(FilterFlagsTest, BecomeAnExpressionThatTheAgentTakes) {
       {{"--path", "^/(a|b),c"}, "path~'^/(a|b),c'"},
       {{"--path", "it's"}, "path~'it\\'s'"},
       {{"--mtls", "any"}, ""},
+      {{"--not-mtls", "off"}, "not mtls=off"},
+      {{"--vm", "edge-1", "--to-service", "price"}, "vm=edge-1 and dst.service=price"},
+      {{"--policy", "strict-*", "--grpc-status", "5"}, "grpc=5 and policy=strict-*"},
+      {{"-A", "--not-min-duration", "1s"}, "not duration>=1s"},
       {{"--mtls", "off"}, "mtls=off"},
       {{"--min-duration", "200ms", "--min-bytes", "5MB"}, "duration>=200ms and bytes>=5MB"},
       {{"status>=500 or dir=in"}, "status>=500 or dir=in"},
@@ -109,7 +115,7 @@ TEST(CompletionTest, OffersCommandsFlagsAndValues) {
   EXPECT_EQ(Candidates({"fl"}), Words({"flows"}));
   EXPECT_EQ(Candidates({"config", ""}), Words({"check"}));
   EXPECT_EQ(Candidates({"flows", "--max"}), Words({"--max-rps"}));
-  EXPECT_EQ(Candidates({"flows", "-o", ""}), Words({"compact", "json", "jsonl", "wide"}));
+  EXPECT_EQ(Candidates({"flows", "-o", ""}), Words({"compact", "json", "jsonl", "table", "wide"}));
   EXPECT_EQ(Candidates({"flows", "--verdict", "deny,er"}), Words({"deny,error"}));
   EXPECT_EQ(Candidates({"flows", "--from-workload", "shop/"}), Words({"shop/cart", "shop/price"}));
   EXPECT_EQ(Candidates({"flows", "--not-from-wo"}), Words({"--not-from-workload"}));
@@ -176,6 +182,63 @@ TEST(TerminalTest, AlignsColumnsWhateverTheirColour) {
   EXPECT_EQ(table.Take(), "A      N\n\033[31mxyz\033[0m    1\n\xc3\xa4    200\n");
   table.Add({"b", "3"});
   EXPECT_EQ(table.Take(), "b      3\n");
+}
+
+TEST(TerminalTest, ShortensTheMiddleAndKeepsTheColour) {
+  EXPECT_EQ(Shorten("abcdefghij", 10), "abcdefghij");
+  EXPECT_EQ(Shorten("abcdefghij", 7), "abc..ij");
+  EXPECT_EQ(Shorten("\033[31mabcdefghij\033[0m", 6), "\033[31mab..ij\033[0m");
+  EXPECT_EQ(Shorten("\xc3\xa4\xc3\xb6\xc3\xbc\xc3\x9f"
+                    "5678",
+                    5),
+            "\xc3\xa4\xc3\xb6..8");
+}
+
+TEST(TerminalTest, KeepsATableWithinItsWidth) {
+  Table shortened({"NAME", ">N", "TEXT"}, 32);
+  shortened.Add({std::string(40, 'a'), "123", std::string(20, 'b')});
+  EXPECT_EQ(shortened.Take(),
+            "NAME            N  TEXT\n"
+            "aaaaa..aaaaa  123  bbbbbb..bbbbb\n");
+  Table dropped({"NAME", ">N", "LAST"}, 20);
+  dropped.Add({std::string(40, 'a'), "123", std::string(20, 'b')});
+  const auto lines = Split(dropped.Take(), '\n');
+  EXPECT_EQ(lines[0].find("LAST"), std::string::npos);
+  EXPECT_LE(lines[1].size(), 20U);
+}
+
+TEST(SpanTreeTest, PutsEachBelowItsParentBySiblingsStart) {
+  const auto at = [](int ms) { return base::WallTime(std::chrono::milliseconds(ms)); };
+  const std::vector<SpanKey> keys = {
+      {.id = "c", .parent = "a", .start = at(3)},    {.id = "a", .parent = "", .start = at(1)},
+      {.id = "b", .parent = "a", .start = at(2)},    {.id = "", .parent = "b", .start = at(4)},
+      {.id = "d", .parent = "lost", .start = at(5)}, {.id = "x", .parent = "y", .start = at(6)},
+      {.id = "y", .parent = "x", .start = at(7)}};
+  std::string drawn;
+  for (const SpanPlace& place : ArrangeTree(keys)) {
+    drawn += place.lead + (keys[place.index].id.empty() ? "-" : keys[place.index].id) + "\n";
+  }
+  EXPECT_EQ(drawn, "a\n|- b\n|  `- -\n`- c\nd\nx\n`- y\n");
+}
+
+TEST(SpanTreeTest, TakesADeepChainWithoutDeepDrawing) {
+  std::vector<SpanKey> keys;
+  for (int i = 0; i < 5000; ++i) {
+    keys.push_back({.id = std::to_string(i), .parent = std::to_string(i - 1), .start = {}});
+  }
+  const auto places = ArrangeTree(keys);
+  ASSERT_EQ(places.size(), keys.size());
+  EXPECT_EQ(places.back().depth, 4999U);
+  EXPECT_LT(places.back().lead.size(), 300U);
+}
+
+TEST(FlowColumnsTest, BeginWithThoseOfCompactAndAreDescribed) {
+  EXPECT_EQ(FlowColumns()[kCompactColumns - 1].name(), "trace");
+  for (const FlowColumn& column : FlowColumns()) {
+    EXPECT_EQ(FindFlowColumn(column.name()), &column);
+    EXPECT_NE(NotesOf("weir flows").text.find(column.name()), std::string_view::npos)
+        << column.name();
+  }
 }
 
 TEST(CheckTextsTest, DescribeEachCodeOnce) {

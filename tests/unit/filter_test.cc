@@ -51,6 +51,28 @@ TEST(FilterTest, NamesThoseOutsideTheMeshByTheirAddress) {
   EXPECT_FALSE(Matches("src.id^=spiffe:", record));
 }
 
+TEST(FilterTest, TellsServicesVmsRulesAndGrpcStatusApart) {
+  auto record = test::MakeRequest();
+  auto labelled = std::make_shared<model::Workload>(*record.flow.destination.workload);
+  labelled->labels["kuma.io/service"] = "pricing";
+  record.flow.destination.workload = labelled;
+  auto vm = std::make_shared<model::Workload>(*record.flow.source.workload);
+  vm->ns.clear();
+  record.flow.source.workload = vm;
+  record.flow.policy = "trust-domain-member";
+  record.flow.retries = 2;
+  record.flow.http->grpc_status = 14;
+  record.flow.parent_span_id = {0xab};
+  for (const char* text : {"service=pricing", "dst.service=price", "src.service=cart", "vm=cart",
+                           "src.vm=c*", "policy=trust-domain-member", "policy^=trust", "retries>1",
+                           "grpc=14", "grpc=UNAVAILABLE", "parent-span=ab00000000000000"}) {
+    EXPECT_TRUE(Matches(text, record)) << text;
+  }
+  for (const char* text : {"dst.vm=price", "service=pri", "policy=strict", "grpc=0"}) {
+    EXPECT_FALSE(Matches(text, record)) << text;
+  }
+}
+
 TEST(FilterTest, ComparesTextsByEveryOperator) {
   for (const char* text :
        {"path=/p/42", "path!=/p/4", "path^=/p", "path$=42", "path*=p/4", "path~^/p/[0-9]+$",

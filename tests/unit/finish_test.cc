@@ -69,6 +69,7 @@ TEST(FinishRequestTest, MakesAClientSpanBelowTheRequestsParent) {
   EXPECT_TRUE(record.span->is_client);
   EXPECT_EQ(record.span->span_id, kClient);
   EXPECT_EQ(record.span->parent_span_id, kParent);
+  EXPECT_EQ(record.flow.parent_span_id, kParent);
   EXPECT_FALSE(record.span->parent_is_remote);
   EXPECT_EQ(record.span->trace_state, "a=b");
   EXPECT_EQ(record.span->trace_flags, 3);
@@ -95,6 +96,7 @@ TEST(FinishRequestTest, ParentsTheServerSpanOfAJoinByItsClientSpan) {
   EXPECT_EQ(client.span->parent_span_id, kParent);
   EXPECT_EQ(server.span->span_id, kServer);
   EXPECT_EQ(server.span->parent_span_id, kClient);
+  EXPECT_EQ(server.flow.parent_span_id, kClient);
   EXPECT_TRUE(server.span->parent_is_remote);
 }
 

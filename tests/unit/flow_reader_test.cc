@@ -189,6 +189,39 @@ TEST_F(FlowReaderTest, LeavesOutWhatExceedsTheRateAndCountsIt) {
   EXPECT_EQ(said.summaries.back().matched(), 105U);
 }
 
+TEST_F(FlowReaderTest, SamplesWholeTracesAndCountsTheRest) {
+  std::vector<observe::Record> records;
+  for (std::uint8_t trace = 0; trace < 32; ++trace) {
+    for (int span = 0; span < 3; ++span) {
+      records.push_back(test::MakeRequest());
+      records.back().flow.trace_id = {};
+      records.back().flow.trace_id[0] = 1;
+      records.back().flow.trace_id[8] = trace;
+    }
+  }
+  store_.Consume(records);
+  FlowReader reader(Query("all=1&sample=4"), store_, lines_, clock_);
+  Said said;
+  ReadUntilIdle(reader, said);
+  std::map<std::string, int> spans_of;
+  for (const auto& flow : said.flows) {
+    ++spans_of[flow.trace_id()];
+  }
+  EXPECT_EQ(spans_of.size(), 8U);
+  for (const auto& [trace, spans] : spans_of) {
+    EXPECT_EQ(spans, 3) << trace;
+  }
+  EXPECT_EQ(said.summaries.back().matched(), 96U);
+  EXPECT_EQ(said.summaries.back().skipped(), 72U);
+
+  store_.Consume({test::MakeDeniedConnection(), test::MakeDeniedConnection()});
+  FlowReader last(Query("last=1&sample=2&filter=verdict%3Ddeny"), store_, lines_, clock_);
+  Said newest;
+  ReadUntilIdle(last, newest);
+  ASSERT_EQ(newest.flows.size(), 1U);  // by its number: one of two neighbours
+  EXPECT_EQ(newest.flows[0].sequence() % 2, 0U);
+}
+
 TEST_F(FlowReaderTest, KeepsEachStepWithinItsBytes) {
   store_.Consume(test::MakeRequests(1000));
   FlowReader reader(Query("all=1"), store_, lines_, clock_);

@@ -54,6 +54,7 @@ TEST_F(InboundTest, ResetsPlainTextToAStrictWorkload) {
   const auto record = InboundRecord();
   ASSERT_TRUE(record.has_value());
   EXPECT_EQ(record->flow.reason, Reason::kPlaintextRefused);
+  EXPECT_EQ(record->flow.policy, "strict-needs-mtls");
   EXPECT_EQ(record->flow.verdict, Verdict::kDeny);
   EXPECT_EQ(record->flow.destination.workload->name, "server");
   EXPECT_TRUE(bed_.SeesReason(1, Reason::kPlaintextRefused));
@@ -121,6 +122,7 @@ TEST_F(InboundTest, DeliversPlainTextToAPermissiveWorkload) {
   ASSERT_TRUE(record.has_value());
   EXPECT_EQ(record->flow.mtls, MtlsState::kOff);
   EXPECT_EQ(record->flow.verdict, Verdict::kAllow);
+  EXPECT_EQ(record->flow.policy, "permissive");
   EXPECT_EQ(record->flow.reason, Reason::kNone);
   EXPECT_EQ(record->flow.source.workload, nullptr);
 }
