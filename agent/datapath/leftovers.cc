@@ -187,30 +187,48 @@ bool IsLocked(const std::string& directory) {
   return fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
+// Every file of the file system at `mount`. What goes while it is listed has it listed again.
+std::vector<std::filesystem::path> FilesOf(const std::string& mount, bool& complete) {
+  constexpr int kTries = 5;
+  std::error_code error;
+  for (int i = 0; i < kTries; ++i) {
+    std::vector<std::filesystem::path> files;
+    std::filesystem::recursive_directory_iterator at(mount, error);
+    for (; !error && at != std::filesystem::end(at); at.increment(error)) {
+      std::error_code gone;
+      if (at->is_regular_file(gone)) {
+        files.push_back(at->path());
+      }
+    }
+    if (!error) {
+      return files;
+    }
+    if (error != std::errc::no_such_file_or_directory) {
+      break;
+    }
+  }
+  // A file system that was unmounted meanwhile has nothing any more.
+  complete = complete && !std::filesystem::exists(mount, error);
+  return {};
+}
+
 // Our pins in every BPF file system. The links of owned ones are marked so.
 std::vector<Pin> FindPins(const Options& options, Links& links, bool& complete) {
   std::vector<Pin> pins;
   std::map<std::string, bool> owned;  // by directory
   std::size_t looked_at = 0;
   for (const std::string& mount : BpfMounts()) {
-    std::error_code error;
-    std::filesystem::recursive_directory_iterator files(mount, error);
-    for (; !error && files != std::filesystem::end(files); files.increment(error)) {
-      const std::string path = files->path().string();
-      if (!files->is_regular_file(error) || ++looked_at > kMaxPinFiles) {
+    for (const auto& file : FilesOf(mount, complete)) {
+      if (++looked_at > kMaxPinFiles || !IsOurPin(file.string(), links)) {
         continue;
       }
-      if (!IsOurPin(path, links)) {
-        continue;
-      }
-      const std::string directory = files->path().parent_path().string();
+      const std::string directory = file.parent_path().string();
       const auto [known, is_new] = owned.try_emplace(directory);
       if (is_new) {
         known->second = directory == options.bpffs_dir || IsLocked(directory);
       }
-      pins.push_back({.path = path, .directory = directory, .owned = known->second});
+      pins.push_back({.path = file.string(), .directory = directory, .owned = known->second});
     }
-    complete = complete && !error;
   }
   complete = complete && looked_at <= kMaxPinFiles;
   for (const Pin& pin : pins) {

@@ -136,6 +136,24 @@ class CrmTest(unittest.TestCase):
         self.assertEqual({e["http.response.status_code"] for e in found}, {200})
         self.assertEqual({e["service.name"] for e in found}, {s["service"] for s in spans})
 
+    def test_a_transaction_is_one_tree_of_flows(self):
+        before = self.mesh.spans_by_trace(1000)
+        self.assertEqual(self.mesh.request("/customers/3")[0], 200)
+        trace = wait_until("the whole trace", "weir status", lambda: next(
+            (t for t, spans in self.mesh.spans_by_trace(1000).items()
+             if t not in before and spans >= SPANS_PER_REQUEST), None))
+        lines = self.mesh.weir_everywhere("flows", "--all", "--tree", "--fields", "dir,src,dst,policy",
+                                          f"trace={trace}").splitlines()[1:]
+        self.assertEqual(len(lines), SPANS_PER_REQUEST)
+        depths = [line.split()[0] + str(len(line[5:]) - len(line[5:].lstrip(" |`-"))) for line in lines]
+        # The gateway's request has no lead, and below it every call is in its caller.
+        self.assertEqual(depths[0], "in0")
+        self.assertEqual([d for d in depths[1:] if d.endswith("0")], [])
+        self.assertEqual(depths[:5], ["in0", "out3", "in6", "out9", "in12"])
+        # Who may is decided where a connection arrives, so there the rule is known.
+        rules = {line.split()[-1] for line in lines if line.startswith("in") and "crm/gateway:" not in line}
+        self.assertEqual(rules, {"trust-domain-member"})
+
     def test_every_edge_is_encrypted_or_joined_on_its_node(self):
         self.mesh.request("/customers/1")
         for source, destination in EDGES | {("crm-database", "redis")}:
@@ -208,6 +226,14 @@ class CrmTest(unittest.TestCase):
             failed = [r for r in json.loads(done.stdout)["results"] if r["outcome"] == "fail"]
             self.assertEqual(failed, [])
             self.assertEqual(done.returncode, 0)
+            results = json.loads(done.stdout)["results"]
+            for result in results:
+                self.assertTrue(result["fact"], result)
+                if result["outcome"] in ("warn", "fail", "unknown"):
+                    self.assertTrue(result["remedy"], result)
+            # Links, pins and routing of this agent all have an owner.
+            leftovers = next(r for r in results if r["code"] == "WK205")
+            self.assertNotIn(str(RUN), leftovers["fact"])
 
     def test_metrics_are_there_for_curl(self):
         text = sh("curl", "-s", "--unix-socket", self.mesh.nodes["node-a"].socket, "http://weir/metrics")
