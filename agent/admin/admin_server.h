@@ -19,6 +19,7 @@ namespace weir::v1 {
 class CheckReport;
 class ServiceMap;
 class Status;
+class TopList;
 class Trace;
 class TraceList;
 }  // namespace weir::v1
@@ -30,8 +31,15 @@ struct TraceQuery {
   std::optional<base::WallTime> since{};  // traces that began then or later
   base::Nanoseconds min_duration{0};
   bool errors_only = false;
-  std::string service{};  // traces with a span of this service; empty: any
+  std::string service{};       // traces with a span of this service; empty: any
+  bool slowest_first = false;  // else the newest first
   std::size_t limit = 20;
+};
+
+// What GET /v1/top is asked for.
+struct TopQuery {
+  std::string by = "pair";  // pair, workload, path, policy, pid
+  base::Nanoseconds window = std::chrono::seconds(10);
 };
 
 // Where the answers come from. Every function is called on the admin thread, must be
@@ -40,10 +48,11 @@ struct TraceQuery {
 struct Providers {
   std::function<v1::Status()> status;  // flow_store is filled in by the server
   std::function<v1::CheckReport()> checks;
-  std::function<v1::TraceList(const TraceQuery&)> traces;  // newest first
+  std::function<v1::TraceList(const TraceQuery&)> traces;
   // `id`: 32 lower-case hex digits.
   std::function<std::optional<v1::Trace>(std::string_view id)> trace;
   std::function<v1::ServiceMap(base::Nanoseconds window)> map;
+  std::function<v1::TopList(const TopQuery&)> top;
   std::function<std::vector<observe::MetricFamily>()> metrics;
   std::function<bool()> ready;
   // What only root may ask for.

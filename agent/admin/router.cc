@@ -122,7 +122,7 @@ Router::Router(const AdminOptions& options, const Providers& providers, const Fl
     : options_(options), providers_(providers), store_(store), counters_(counters), clock_(clock) {}
 
 const Router::Route* Router::Find(std::string_view path) {
-  static constexpr std::array<Route, 12> kRoutes = {{
+  static constexpr std::array<Route, 13> kRoutes = {{
       {"/v1/status", "GET", false, &Router::GetStatus},
       {"/v1/workloads", "GET", false, &Router::GetWorkloads},
       {"/v1/flows", "GET", false, &Router::GetFlows},
@@ -130,6 +130,7 @@ const Router::Route* Router::Find(std::string_view path) {
       {"/v1/traces", "GET", false, &Router::GetTraces},
       {kTracePrefix, "GET", false, &Router::GetTrace},
       {"/v1/map", "GET", false, &Router::GetMap},
+      {"/v1/top", "GET", false, &Router::GetTop},
       {"/metrics", "GET", true, &Router::GetMetrics},
       {"/ready", "GET", true, &Router::GetReady},
       {"/live", "GET", true, &Router::GetLive},
@@ -143,9 +144,10 @@ const Router::Route* Router::Find(std::string_view path) {
 }
 
 Answer Router::NotFound(std::string_view path) {
-  static constexpr std::array<std::string_view, 12> kPaths = {
-      "/v1/status", "/v1/workloads", "/v1/flows", "/v1/checks",    "/v1/traces", "/v1/traces/ID",
-      "/v1/map",    "/metrics",      "/ready",    "/v1/log-level", "/live",      "/v1/drain"};
+  static constexpr std::array<std::string_view, 13> kPaths = {
+      "/v1/status",    "/v1/workloads", "/v1/flows", "/v1/checks", "/v1/traces",
+      "/v1/traces/ID", "/v1/map",       "/metrics",  "/ready",     "/v1/log-level",
+      "/live",         "/v1/drain",     "/v1/top"};
   const std::string near(base::NearestName(path, kPaths));
   return Fail({404, "not-found",
                "no such path '" + std::string(path) + "'" +
@@ -283,6 +285,20 @@ Answer Router::GetMap(const Target& target) {
   map.set_api_version(kApiVersion);
   map.set_node(options_.node_name);
   return Json(map);
+}
+
+Answer Router::GetTop(const Target& target) {
+  if (!providers_.top) {
+    return Absent("top");
+  }
+  const auto query = ParseTopQuery(target);
+  if (!query) {
+    return Refuse(query.error());
+  }
+  v1::TopList top = providers_.top(*query);
+  top.set_api_version(kApiVersion);
+  top.set_node(options_.node_name);
+  return Json(top);
 }
 
 Answer Router::GetMetrics(const Target&) {

@@ -82,6 +82,7 @@ class Router {
   Answer GetTraces(const Target& target);
   Answer GetTrace(const Target& target);
   Answer GetMap(const Target& target);
+  Answer GetTop(const Target& target);
   Answer GetMetrics(const Target& target);
   Answer GetReady(const Target& target);
   Answer GetLive(const Target& target);

@@ -155,6 +155,18 @@ QueryResult<std::optional<base::WallTime>> Time(const Target& target, std::strin
                 "' is neither an age such as 5m nor an RFC 3339 time");
 }
 
+QueryResult<base::Nanoseconds> Window(const Target& target, base::Nanoseconds otherwise) {
+  const auto window = target.parameters.find("window");
+  if (window == target.parameters.end()) {
+    return otherwise;
+  }
+  const auto duration = ParseDuration(window->second);
+  if (!duration) {
+    return Refuse("parameter window: '" + window->second + "' is not a duration such as 5m");
+  }
+  return *duration;
+}
+
 QueryResult<void> ParseSelection(const Target& target, base::WallTime now, FlowQuery& query) {
   const auto last = Number(target, "last");
   const auto first = Number(target, "first");
@@ -245,8 +257,8 @@ QueryResult<FlowQuery> ParseFlowQuery(const Target& target, base::WallTime now) 
 }
 
 QueryResult<TraceQuery> ParseTraceQuery(const Target& target, base::WallTime now) {
-  constexpr std::array<std::string_view, 5> kNames = {"limit", "since", "slow", "errors",
-                                                      "service"};
+  constexpr std::array<std::string_view, 6> kNames = {"limit",  "since",   "slow",
+                                                      "errors", "service", "sort"};
   if (auto known = CheckNames(target, kNames); !known) {
     return std::unexpected(known.error());
   }
@@ -268,6 +280,12 @@ QueryResult<TraceQuery> ParseTraceQuery(const Target& target, base::WallTime now
   if (const auto service = target.parameters.find("service"); service != target.parameters.end()) {
     query.service = service->second;
   }
+  if (const auto sort = target.parameters.find("sort"); sort != target.parameters.end()) {
+    if (sort->second != "time" && sort->second != "duration") {
+      return Refuse("parameter sort: '" + sort->second + "' is neither time nor duration");
+    }
+    query.slowest_first = sort->second == "duration";
+  }
   return query;
 }
 
@@ -276,15 +294,32 @@ QueryResult<base::Nanoseconds> ParseMapWindow(const Target& target) {
   if (auto known = CheckNames(target, kNames); !known) {
     return std::unexpected(known.error());
   }
-  const auto window = target.parameters.find("window");
-  if (window == target.parameters.end()) {
-    return kDefaultMapWindow;
+  return Window(target, kDefaultMapWindow);
+}
+
+QueryResult<TopQuery> ParseTopQuery(const Target& target) {
+  constexpr std::array<std::string_view, 2> kNames = {"by", "window"};
+  constexpr std::array<std::string_view, 5> kBy = {"pair", "workload", "path", "policy", "pid"};
+  if (auto known = CheckNames(target, kNames); !known) {
+    return std::unexpected(known.error());
   }
-  const auto duration = ParseDuration(window->second);
-  if (!duration) {
-    return Refuse("parameter window: '" + window->second + "' is not a duration such as 5m");
+  TopQuery query;
+  const auto window = Window(target, query.window);
+  if (!window) {
+    return std::unexpected(window.error());
   }
-  return *duration;
+  query.window = *window;
+  if (query.window <= base::Nanoseconds(0)) {
+    return Refuse("parameter window: it must be longer than nothing");
+  }
+  if (const auto by = target.parameters.find("by"); by != target.parameters.end()) {
+    if (std::ranges::find(kBy, by->second) == kBy.end()) {
+      return Refuse("parameter by: '" + by->second +
+                    "' is none of pair, workload, path, policy and pid");
+    }
+    query.by = by->second;
+  }
+  return query;
 }
 
 }  // namespace weir::admin

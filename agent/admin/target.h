@@ -36,5 +36,6 @@ QueryResult<FlowQuery> ParseFlowQuery(const Target& target, base::WallTime now);
 QueryResult<TraceQuery> ParseTraceQuery(const Target& target, base::WallTime now);
 // Parameter window, a duration; 5 minutes without it.
 QueryResult<base::Nanoseconds> ParseMapWindow(const Target& target);
+QueryResult<TopQuery> ParseTopQuery(const Target& target);
 
 }  // namespace weir::admin

@@ -54,12 +54,30 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
       {"weir traces",
        {.examples = {{"weir traces --slow 200ms", "slow ones"},
                      {"weir traces --errors --service crm-mobile", "failed ones of a service"},
-                     {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736", "one as a tree"}},
-        .text = "Several --socket flags join the spans of several agents into one tree."}},
+                     {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736", "one as a tree"},
+                     {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736 -o waterfall",
+                      "the same along the time"}},
+        .text = "Several --socket flags join the spans of several agents into one tree.\n"
+                "PARENT says where the parent of a span was known from: a header, a hook in the "
+                "runtime, the same turn of the event loop, or the only open request."}},
       {"weir map",
        {.examples = {{"weir map", "as a table"},
+                     {"weir map --focus shop/cart --depth 2", "what is near one workload"},
+                     {"weir map --unencrypted", "what goes in the clear"},
                      {"weir map -o dot | dot -Tsvg >map.svg", "as a picture"}},
-        .text = ""}},
+        .text = "PARENTS are the shares of an edge's requests by where their parent was known "
+                "from. An edge that two agents see is taken from the one that saw more of it."}},
+      {"weir top",
+       {.examples = {{"weir top", "who talks most, now"},
+                     {"weir top --by path --sort p99", "the slowest paths"},
+                     {"weir top --by policy", "which rules decide, and what they refuse"},
+                     {"weir top --once -o json", "for scripts"}},
+        .text = "RPS are HTTP requests, CONNS connections without any that ended in the window, "
+                "IN/s what came back and OUT/s what went. The figures are those of the flows that "
+                "the agent still has: the summary says how much of the window that covers. With "
+                "several --socket flags the counts of one row are added up, and the times are "
+                "those of the slower agent.\n"
+                "A terminal is drawn anew each time; a pipe gets one table after the other."}},
       {"weir workloads", {.examples = {{"weir workloads", "what is enrolled here"}}, .text = ""}},
       {"weir certs", {.examples = {{"weir certs", "who holds what until when"}}, .text = ""}},
       {"weir config check",

@@ -219,18 +219,56 @@ void AddTraces(CLI::App& root, TracesOptions& options) {
   app->add_option("--limit", options.limit, "the newest N (20)")->type_name("N");
   app->add_option("--since", options.since, "begun since: 5m, 14:00 or RFC 3339")
       ->type_name("TIME");
-  app->add_option("--slow", options.slow, "as long as this or longer")->type_name("DURATION");
+  app->add_option_function<std::string>(
+         "--slow", [&options](const std::string& least) { options.slow = least; },
+         "the slowest first; with a duration: as long or longer")
+      ->expected(0, 1)
+      ->type_name("DURATION");
   app->add_option("--service", options.service, "with a span of this service")
       ->type_name("SERVICE");
   app->add_flag("--errors", options.errors, "with a failed span");
+  AddChoice(*app, "-o,--output", options.format, kFormats, "text|tree|waterfall|json",
+            "form of the output; tree and waterfall are of one trace");
+}
+
+void AddTop(CLI::App& root, TopOptions& options) {
+  static const std::map<std::string, TopSort> kSorts = {{"rps", TopSort::kRate},
+                                                        {"p99", TopSort::kP99},
+                                                        {"err", TopSort::kErrors},
+                                                        {"bytes", TopSort::kBytes}};
+  static const std::map<std::string, std::string> kBy = {{"pair", "pair"},
+                                                         {"workload", "workload"},
+                                                         {"path", "path"},
+                                                         {"policy", "policy"},
+                                                         {"pid", "pid"}};
+  CLI::App* app = AddCommand(root, "top", "show the busiest, live");
+  AddChoice(*app, "--by", options.by, kBy, "pair|workload|path|policy|pid", "what a row is (pair)");
+  AddChoice(*app, "--sort", options.sort, kSorts, "rps|p99|err|bytes", "what comes first (rps)");
+  app->add_option("--window", options.window, "how much time the figures are of (10s)")
+      ->type_name("DURATION");
+  AddDuration(*app, "--interval", options.interval, "time between two pictures (2s)");
+  app->add_option("--limit", options.limit, "at most N rows")->type_name("N");
+  app->add_flag("--once", options.once, "one picture, then the end");
   AddChoice(*app, "-o,--output", options.format, kFormats, "text|json", "form of the output");
 }
 
 void AddViews(CLI::App& root, Options& options) {
   CLI::App* map = AddCommand(root, "map", "show who calls whom");
-  map->add_option("--since", options.map.window, "how far back (5m)")->type_name("DURATION");
-  AddChoice(*map, "-o,--output", options.map.format, kFormats, "text|dot|json",
+  map->add_option("--since", options.map.window,
+                  "how far back: 5m (the default), 14:00 or RFC 3339")
+      ->type_name("TIME");
+  map->add_option("--focus", options.map.focus, "only what is around this workload")
+      ->type_name("NS/NAME");
+  map->add_option("--depth", options.map.depth, "as many edges away from --focus (1)")
+      ->type_name("N")
+      ->needs("--focus");
+  map->add_option("--min-rps", options.map.min_rps, "only edges with as many calls in a second")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  map->add_flag("--unencrypted", options.map.unencrypted, "only edges with traffic in the clear");
+  AddChoice(*map, "-o,--output", options.map.format, kFormats, "text|dot|mermaid|json",
             "form of the output");
+  AddTop(root, options.top);
   CLI::App* workloads = AddCommand(root, "workloads", "list the enrolled workloads");
   workloads->add_option("name", options.workloads.name, "namespace/name");
   AddChoice(*workloads, "-o,--output", options.workloads.format, kFormats, "text|json",

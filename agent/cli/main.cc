@@ -1,15 +1,18 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "agent/base/nearest_name.h"
+#include "agent/cli/check_texts.h"
 #include "agent/cli/command_notes.h"
 #include "agent/cli/commands.h"
 #include "agent/cli/completion.h"
+#include "agent/cli/flow_rows.h"
 #include "agent/cli/gather.h"
 #include "agent/cli/help.h"
 #include "agent/cli/run.h"
@@ -21,12 +24,13 @@ namespace weir::cli {
 namespace {
 
 using Command = int (*)(const Options&);
-constexpr std::array<std::pair<std::string_view, Command>, 11> kCommands = {
+constexpr std::array<std::pair<std::string_view, Command>, 12> kCommands = {
     {{"flows", RunFlows},
      {"status", RunStatus},
      {"check", RunCheck},
      {"traces", RunTraces},
      {"map", RunMap},
+     {"top", RunTop},
      {"workloads", RunWorkloads},
      {"certs", RunCerts},
      {"config check", RunConfigCheck},
@@ -66,11 +70,39 @@ int RunHelp(const CommandInfo& root, const std::string& topic) {
                  .remedy = "weir help"});
 }
 
+// Names that the command knows by itself.
+std::vector<std::string> KnownNames(std::string_view placeholder) {
+  std::vector<std::string> names;
+  if (placeholder == "COLUMNS") {
+    for (const FlowColumn& column : FlowColumns()) {
+      names.push_back(column.name());
+    }
+  }
+  for (const CheckText& text : CheckTexts()) {
+    if (placeholder.starts_with("CODE")) {
+      names.emplace_back(text.code);
+    }
+  }
+  return names;
+}
+
 // Names that only a running agent knows; a shell waits for them, so not for long.
 std::vector<std::string> LiveNames(const std::string& socket, std::string_view placeholder) {
+  std::vector<std::string> names = KnownNames(placeholder);
+  if (!names.empty()) {
+    return names;
+  }
   constexpr auto kPatience = std::chrono::milliseconds(300);
   Agent agent(socket, kPatience);
-  std::vector<std::string> names;
+  if (placeholder == "RULE") {
+    v1::TopList rules;
+    if (agent.Get("/v1/top?by=policy&window=1h", rules)) {
+      for (const v1::TopRow& row : rules.rows()) {
+        names.push_back(row.name());
+      }
+    }
+    return names;
+  }
   if (placeholder == "ID") {
     v1::TraceList list;
     if (agent.Get("/v1/traces?limit=20", list)) {
@@ -152,5 +184,12 @@ int Run(const std::vector<std::string>& words) {
 }  // namespace weir::cli
 
 int main(int argc, char** argv) {
-  return weir::cli::Run({argv + 1, argv + argc});
+  try {
+    return weir::cli::Run({argv + 1, argv + argc});
+  } catch (const std::exception& error) {  // no code of weir's throws: a library did
+    return weir::cli::Report({.exit_code = weir::cli::kExitBug,
+                              .what = std::string("internal error: ") + error.what(),
+                              .why = "this is a bug in weir",
+                              .remedy = "report it with the command line and weir version"});
+  }
 }

@@ -97,14 +97,30 @@ struct TracesOptions {
   std::string id;  // empty: list
   std::uint64_t limit = 20;
   std::string since;
-  std::string slow;
+  std::optional<std::string> slow;  // the slowest first; a duration: as long as this or longer
   std::string service;
   bool errors = false;
   Format format = Format::kText;
 };
 
 struct MapOptions {
-  std::string window = "5m";
+  std::string window = "5m";  // an age or a time, as --since takes it
+  std::string focus;          // a workload; empty: all
+  std::uint32_t depth = 1;    // edges between it and what is shown
+  double min_rps = 0;
+  bool unencrypted = false;  // only edges with traffic in the clear
+  Format format = Format::kText;
+};
+
+enum class TopSort : std::uint8_t { kRate, kP99, kErrors, kBytes };
+
+struct TopOptions {
+  std::string by = "pair";
+  std::string window = "10s";
+  TopSort sort = TopSort::kRate;
+  std::uint64_t limit = 1000;
+  std::chrono::milliseconds interval{2000};
+  bool once = false;
   Format format = Format::kText;
 };
 
@@ -140,6 +156,7 @@ struct Options {
   CheckOptions check;
   TracesOptions traces;
   MapOptions map;
+  TopOptions top;
   ListOptions workloads;
   ListOptions certs;
   ConfigCheckOptions config_check;

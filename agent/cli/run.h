@@ -14,6 +14,7 @@ int RunStatus(const Options& options);
 int RunCheck(const Options& options);
 int RunTraces(const Options& options);
 int RunMap(const Options& options);
+int RunTop(const Options& options);
 int RunWorkloads(const Options& options);
 int RunCerts(const Options& options);
 int RunConfigCheck(const Options& options);

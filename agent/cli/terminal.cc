@@ -65,6 +65,12 @@ Style StyleOf(int fd, ColorMode mode) {
   return {.color = UsesColor(fd, mode), .width = ::isatty(fd) == 1 ? WidthOf(fd) : 0};
 }
 
+std::size_t HeightOf(int fd) {
+  constexpr std::size_t kDefaultHeight = 24;
+  winsize size{};
+  return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_row != 0 ? size.ws_row : kDefaultHeight;
+}
+
 std::string Paint(const Style& style, Color color, std::string_view text) {
   if (!style.color || color == Color::kNone) {
     return std::string(text);

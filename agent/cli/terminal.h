@@ -20,6 +20,9 @@ struct Style {
 // Style of `fd` (1 or 2): NO_COLOR, CLICOLOR_FORCE, TERM=dumb and COLUMNS are heeded.
 Style StyleOf(int fd, ColorMode mode);
 
+// Lines of the terminal behind `fd`; 24 where it does not tell.
+std::size_t HeightOf(int fd);
+
 // `text` in `color`, which never says anything that the word does not say too.
 std::string Paint(const Style& style, Color color, std::string_view text);
 

@@ -57,7 +57,7 @@ v1::TopList Merge(const std::vector<v1::TopList>& answers, const std::string& by
     merged.set_lost(merged.lost() + answer.lost());
     merged.set_folded(merged.folded() + answer.folded());
     for (const v1::TopRow& row : answer.rows()) {
-      const std::string place = one_end           ? ""
+      const std::string place = one_end          ? ""
                                 : row.pid() != 0 ? row.node() + " " + std::to_string(row.pid())
                                                  : row.direction();
       const auto [at, is_new] = rows.try_emplace(
@@ -144,9 +144,8 @@ std::string PerSecond(std::uint64_t count, double seconds) {
 }
 
 std::string BytesPerSecond(std::uint64_t bytes, double seconds) {
-  return seconds > 0
-             ? FormatBytes(static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds))
-             : "-";
+  return seconds > 0 ? FormatBytes(static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds))
+                     : "-";
 }
 
 // IN and OUT as the source sees them: what comes back and what goes.
@@ -195,9 +194,8 @@ std::string FrameOf(const v1::TopList& top, const Options& options, bool on_term
   const std::size_t limit =
       height == 0 ? options.top.limit : std::min<std::size_t>(options.top.limit, fits);
   const auto now = base::SystemClock().WallNow();
-  std::string title =
-      fmt::format("{} by {}, {}", FormatTime(now, options.global.time_format, now), top.by(),
-                  SummaryOf(top));
+  std::string title = fmt::format("{} by {}, {}", FormatTime(now, options.global.time_format, now),
+                                  top.by(), SummaryOf(top));
   if (!on_terminal) {
     return TableOf(top, limit, style);
   }

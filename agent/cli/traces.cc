@@ -10,6 +10,7 @@
 #include "agent/base/clock.h"
 #include "agent/cli/gather.h"
 #include "agent/cli/run.h"
+#include "agent/cli/span_tree.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
 #include "weir/v1/admin.pb.h"
@@ -17,113 +18,135 @@
 namespace weir::cli {
 namespace {
 
-// Deeper than any real trace; a hostile one is cut there.
-constexpr std::size_t kMaxDepth = 64;
-
-auto StartOf(const v1::TraceSpan* span) {
-  return std::pair(span->start().seconds(), span->start().nanos());
+// The spans of one trace of several agents, each once.
+std::vector<const v1::TraceSpan*> SpansOf(const std::vector<v1::Trace>& answers) {
+  std::set<std::string> known;
+  std::vector<const v1::TraceSpan*> spans;
+  for (const v1::Trace& answer : answers) {
+    for (const v1::TraceSpan& span : answer.spans()) {
+      if (known.insert(span.span_id()).second) {
+        spans.push_back(&span);
+      }
+    }
+  }
+  return spans;
 }
 
-// The spans of one trace as a tree. A span whose parent nobody has is a root.
-class Tree {
- public:
-  explicit Tree(const std::vector<v1::Trace>& answers) {
-    std::set<std::string> known;
-    for (const v1::Trace& answer : answers) {
-      for (const v1::TraceSpan& span : answer.spans()) {
-        if (known.insert(span.span_id()).second) {
-          spans_.push_back(&span);
-        }
-      }
-    }
-    std::ranges::sort(spans_, {}, StartOf);
-    for (const v1::TraceSpan* span : spans_) {
-      const bool has_parent =
-          span->parent_span_id() != span->span_id() && known.contains(span->parent_span_id());
-      children_[has_parent ? span->parent_span_id() : ""].push_back(span);
-    }
+std::vector<SpanPlace> PlacesOf(const std::vector<const v1::TraceSpan*>& spans) {
+  std::vector<SpanKey> keys;
+  for (const v1::TraceSpan* span : spans) {
+    keys.push_back({.id = span->span_id(),
+                    .parent = span->parent_span_id(),
+                    .start = ToWallTime(span->start())});
   }
+  return ArrangeTree(keys);
+}
 
-  [[nodiscard]] const std::vector<const v1::TraceSpan*>& spans() const { return spans_; }
-
-  // One line per span, from each root down; what hangs in a loop of parents comes last.
-  void Print(Table& table, const Style& style) {
-    PrintBelow("", "", table, style, 0);
-    for (const v1::TraceSpan* span : spans_) {
-      if (!printed_.contains(span)) {
-        PrintSpan(*span, "", "", table, style, 0);
-      }
-    }
-  }
-
- private:
-  void PrintBelow(const std::string& parent, const std::string& margin, Table& table,
-                  const Style& style, std::size_t depth) {
-    const auto found = children_.find(parent);
-    if (found == children_.end() || depth > kMaxDepth) {
-      return;
-    }
-    for (std::size_t i = 0; i < found->second.size(); ++i) {
-      const bool last = i + 1 == found->second.size();
-      const bool top = depth == 0;
-      PrintSpan(*found->second[i], top ? "" : margin + (last ? "`- " : "|- "),
-                top ? "" : margin + (last ? "   " : "|  "), table, style, depth);
-    }
-  }
-
-  void PrintSpan(const v1::TraceSpan& span, const std::string& lead, const std::string& margin,
-                 Table& table, const Style& style, std::size_t depth) {
-    if (!printed_.insert(&span).second) {
-      return;
-    }
-    const std::string status = span.status_code() != 0     ? std::to_string(span.status_code())
-                               : span.error_type().empty() ? "-"
-                                                           : Printable(span.error_type());
-    const std::string parent =
-        span.parent_source().empty() || span.parent_source() == "none" ? "-" : span.parent_source();
-    const auto offset = ToWallTime(span.start()) - ToWallTime(spans_.front()->start());
-    table.Add({lead + Paint(style, Color::kBold, Printable(span.service())), Printable(span.kind()),
-               Printable(span.name()),
-               Paint(style, span.error() ? Color::kRed : Color::kNone, status),
-               "+" + FormatDuration(std::chrono::duration<double>(offset).count()),
-               FormatDuration(span.duration_seconds()), Printable(parent),
-               span.node().empty() ? "-" : Printable(span.node())});
-    PrintBelow(span.span_id(), margin, table, style, depth + 1);
-  }
-
-  std::vector<const v1::TraceSpan*> spans_;
-  std::map<std::string, std::vector<const v1::TraceSpan*>> children_;
-  std::set<const v1::TraceSpan*> printed_;
+// From the first start to the last end.
+struct Extent {
+  base::WallTime start = base::WallTime::max();
+  double seconds = 0;
 };
 
+double SecondsBetween(base::WallTime from, base::WallTime to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+Extent ExtentOf(const std::vector<const v1::TraceSpan*>& spans) {
+  Extent extent;
+  for (const v1::TraceSpan* span : spans) {
+    extent.start = std::min(extent.start, ToWallTime(span->start()));
+  }
+  for (const v1::TraceSpan* span : spans) {
+    extent.seconds =
+        std::max(extent.seconds, SecondsBetween(extent.start, ToWallTime(span->start())) +
+                                     span->duration_seconds());
+  }
+  return extent;
+}
+
+std::string ResultOf(const v1::TraceSpan& span, const Style& style) {
+  const std::string status = span.status_code() != 0     ? std::to_string(span.status_code())
+                             : span.error_type().empty() ? "-"
+                                                         : Printable(span.error_type());
+  return Paint(style, span.error() ? Color::kRed : Color::kNone, status);
+}
+
+std::string TreeOf(const std::vector<const v1::TraceSpan*>& spans, const Style& style) {
+  Table table({"SERVICE", "KIND", "NAME", ">STATUS", ">START", ">DURATION", "PARENT", "NODE"},
+              style.width);
+  const Extent extent = ExtentOf(spans);
+  for (const SpanPlace& place : PlacesOf(spans)) {
+    const v1::TraceSpan& span = *spans[place.index];
+    const std::string parent =
+        span.parent_source().empty() || span.parent_source() == "none" ? "-" : span.parent_source();
+    table.Add({place.lead + Paint(style, Color::kBold, Printable(span.service())),
+               Printable(span.kind()), Printable(span.name()), ResultOf(span, style),
+               "+" + FormatDuration(SecondsBetween(extent.start, ToWallTime(span.start()))),
+               FormatDuration(span.duration_seconds()), Printable(parent),
+               span.node().empty() ? "-" : Printable(span.node())});
+  }
+  return table.Take();
+}
+
+// The spans along the time: "=" where a server, "-" where a client, "!" where it failed.
+std::string WaterfallOf(const std::vector<const v1::TraceSpan*>& spans, const Style& style) {
+  constexpr std::size_t kWidthInPipe = 120;
+  constexpr std::size_t kBesideBar = 60;  // what the other columns take on a usual screen
+  constexpr std::size_t kLeastBar = 20;
+  const std::size_t width = style.width == 0 ? kWidthInPipe : style.width;
+  const std::size_t bar = width > kBesideBar + kLeastBar ? width - kBesideBar : kLeastBar;
+  const Extent extent = ExtentOf(spans);
+  const auto column = [&](double seconds) {
+    const double share = extent.seconds > 0 ? seconds / extent.seconds : 0;
+    return std::min(static_cast<std::size_t>(share * static_cast<double>(bar)), bar - 1);
+  };
+  Table table({"SERVICE", "TIME", ">DURATION", ">STATUS", "NAME"});
+  for (const SpanPlace& place : PlacesOf(spans)) {
+    const v1::TraceSpan& span = *spans[place.index];
+    const double begin = SecondsBetween(extent.start, ToWallTime(span.start()));
+    const std::size_t first = column(begin);
+    const std::size_t last = std::max(first, column(begin + span.duration_seconds()));
+    const char mark = span.error() ? '!' : span.kind() == "client" ? '-' : '=';
+    const std::string line = "[" + std::string(first, ' ') +
+                             Paint(style, span.error() ? Color::kRed : Color::kCyan,
+                                   std::string(last - first + 1, mark)) +
+                             std::string(bar - last - 1, ' ') + "]";
+    table.Add({place.lead + Paint(style, Color::kBold, Printable(span.service())), line,
+               FormatDuration(span.duration_seconds()), ResultOf(span, style),
+               Printable(span.name())});
+  }
+  return table.Take();
+}
+
+std::string JsonOf(const std::vector<v1::Trace>& answers,
+                   const std::vector<const v1::TraceSpan*>& spans) {
+  v1::Trace joined = answers.front();
+  joined.clear_spans();
+  for (const v1::TraceSpan* span : spans) {
+    *joined.add_spans() = *span;
+  }
+  return ToPrettyJson(joined);
+}
+
 int PrintTrace(const std::vector<v1::Trace>& answers, const Options& options) {
+  const auto spans = SpansOf(answers);
   if (options.traces.format == Format::kJson) {
-    v1::Trace joined = answers.front();
-    std::set<std::string> known;
-    joined.clear_spans();
-    for (const v1::Trace& answer : answers) {
-      for (const v1::TraceSpan& span : answer.spans()) {
-        if (known.insert(span.span_id()).second) {
-          *joined.add_spans() = span;
-        }
-      }
-    }
-    (void)std::fputs(ToPrettyJson(joined).c_str(), stdout);
+    (void)std::fputs(JsonOf(answers, spans).c_str(), stdout);
     return kExitDone;
   }
-  Tree tree(answers);
   std::set<std::string> services;
   std::size_t errors = 0;
-  for (const v1::TraceSpan* span : tree.spans()) {
+  for (const v1::TraceSpan* span : spans) {
     services.insert(span->service());
     errors += span->error() ? 1 : 0;
   }
   const Style style = StyleOf(options.global);
-  Table table({"SERVICE", "KIND", "NAME", ">STATUS", ">START", ">DURATION", "PARENT", "NODE"});
-  tree.Print(table, style);
   const std::string text =
-      fmt::format("trace {}: {} spans, {} services, {} errors\n{}", options.traces.id,
-                  tree.spans().size(), services.size(), errors, table.Take());
+      fmt::format("trace {}: {} spans, {} services, {} errors, {}\n{}", options.traces.id,
+                  spans.size(), services.size(), errors, FormatDuration(ExtentOf(spans).seconds),
+                  options.traces.format == Format::kWaterfall ? WaterfallOf(spans, style)
+                                                              : TreeOf(spans, style));
   (void)std::fputs(text.c_str(), stdout);
   return kExitDone;
 }
@@ -167,16 +190,25 @@ Outcome<std::string> ListTarget(const TracesOptions& traces) {
     }
     target += "&since=" + UrlEncode(*time);
   }
-  target += traces.slow.empty() ? "" : "&slow=" + UrlEncode(traces.slow);
+  if (traces.slow) {
+    target += "&sort=duration";
+    target += traces.slow->empty() ? "" : "&slow=" + UrlEncode(*traces.slow);
+  }
   target += traces.service.empty() ? "" : "&service=" + UrlEncode(traces.service);
   target += traces.errors ? "&errors=1" : "";
   return target;
 }
 
-// The summaries of several agents: those of one trace are joined, newest first.
-std::vector<v1::TraceSummary> Merge(const std::vector<v1::TraceList>& answers, std::size_t limit) {
+// The answers of several agents in one: summaries of one trace are joined.
+v1::TraceList Merge(const std::vector<v1::TraceList>& answers, const TracesOptions& options) {
+  v1::TraceList merged;
+  std::vector<std::string> nodes;
   std::map<std::string, v1::TraceSummary> by_id;
   for (const v1::TraceList& answer : answers) {
+    nodes.push_back(answer.node());
+    merged.set_seen(merged.seen() + answer.seen());
+    merged.set_matched(merged.matched() + answer.matched());
+    merged.set_evicted_spans(merged.evicted_spans() + answer.evicted_spans());
     for (const v1::TraceSummary& trace : answer.traces()) {
       const auto [at, fresh] = by_id.emplace(trace.trace_id(), trace);
       v1::TraceSummary& known = at->second;
@@ -198,15 +230,27 @@ std::vector<v1::TraceSummary> Merge(const std::vector<v1::TraceList>& answers, s
   for (const auto& [id, trace] : by_id) {
     traces.push_back(trace);
   }
-  std::ranges::sort(traces, std::ranges::greater{},
-                    [](const auto& trace) { return ToWallTime(trace.start()); });
-  traces.resize(std::min(traces.size(), limit));
-  return traces;
+  std::ranges::stable_sort(traces, std::ranges::greater{}, [&](const auto& trace) {
+    return options.slow ? std::pair(trace.duration_seconds(), base::WallTime{})
+                        : std::pair(0.0, ToWallTime(trace.start()));
+  });
+  traces.resize(std::min<std::size_t>(traces.size(), options.limit));
+  merged.set_api_version(kApiVersion);
+  merged.set_node(Join(nodes, ","));
+  merged.mutable_traces()->Add(traces.begin(), traces.end());
+  return merged;
 }
 
 }  // namespace
 
 int RunTraces(const Options& options) {
+  const Format format = options.traces.format;
+  if (options.traces.id.empty() && (format == Format::kTree || format == Format::kWaterfall)) {
+    return Report({.exit_code = kExitUsage,
+                   .what = "a tree and a waterfall are of one trace, and none is named",
+                   .why = {},
+                   .remedy = "weir traces lists them; weir traces ID -o waterfall"});
+  }
   if (!options.traces.id.empty()) {
     return ShowTrace(options);
   }
@@ -218,36 +262,32 @@ int RunTraces(const Options& options) {
   if (gathered.answers.empty()) {
     return gathered.exit_code;
   }
+  const v1::TraceList list = Merge(gathered.answers, options.traces);
   if (options.traces.format == Format::kJson) {
-    for (const v1::TraceList& answer : gathered.answers) {
-      (void)std::fputs(ToPrettyJson(answer).c_str(), stdout);
-    }
+    (void)std::fputs(ToPrettyJson(list).c_str(), stdout);
     return gathered.exit_code;
   }
   const Style style = StyleOf(options.global);
   const auto now = base::SystemClock().WallNow();
-  Table table({"TRACE", "TIME", ">DURATION", ">SPANS", ">SERVICES", ">ERRORS", "ROOT", "NAME"});
-  const auto traces = Merge(gathered.answers, options.traces.limit);
-  for (const v1::TraceSummary& trace : traces) {
-    table.Add({trace.trace_id(), FormatTime(ToWallTime(trace.start()), TimeFormat::kLocal, now),
+  Table table({"TRACE", "TIME", ">DURATION", ">SPANS", ">SERVICES", ">ERRORS", "ROOT", "NAME"},
+              style.width);
+  for (const v1::TraceSummary& trace : list.traces()) {
+    table.Add({trace.trace_id(),
+               FormatTime(ToWallTime(trace.start()), options.global.time_format, now),
                FormatDuration(trace.duration_seconds()), std::to_string(trace.span_count()),
                std::to_string(trace.service_count()),
                Paint(style, trace.error_count() == 0 ? Color::kNone : Color::kRed,
                      std::to_string(trace.error_count())),
                Printable(trace.root_service()), Printable(trace.root_name())});
   }
-  if (!traces.empty()) {
+  if (!list.traces().empty()) {
     (void)std::fputs(table.Take().c_str(), stdout);
   }
   if (!options.global.quiet) {
-    std::uint64_t seen = 0;
-    std::uint64_t matched = 0;
-    for (const v1::TraceList& answer : gathered.answers) {
-      seen += answer.seen();
-      matched += answer.matched();
-    }
-    (void)std::fprintf(stderr, "%sseen %s matched %s\n", traces.empty() ? "no trace matched; " : "",
-                       FormatCount(seen).c_str(), FormatCount(matched).c_str());
+    (void)std::fprintf(stderr, "%sseen %s matched %s node %s\n",
+                       list.traces().empty() ? "no trace matched; " : "",
+                       FormatCount(list.seen()).c_str(), FormatCount(list.matched()).c_str(),
+                       Printable(list.node()).c_str());
   }
   return gathered.exit_code;
 }

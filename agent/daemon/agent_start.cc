@@ -17,6 +17,7 @@
 #include "agent/daemon/exit_status.h"
 #include "agent/daemon/notify.h"
 #include "agent/daemon/status.h"
+#include "agent/daemon/top_view.h"
 #include "agent/daemon/trace_view.h"
 #include "weir/v1/admin.pb.h"
 
@@ -288,6 +289,9 @@ admin::Providers Agent::MakeProviders() {
   };
   providers.map = [this](base::Nanoseconds window) {
     return MakeServiceMap(graph_.View(window), agent_.node_name);
+  };
+  providers.top = [this](const admin::TopQuery& query) {
+    return MakeTop(flows_, query, board_.Get()->started_at, agent_.node_name);
   };
   providers.metrics = [this] { return AllMetrics(); };
   providers.ready = [this] {

@@ -72,6 +72,7 @@ v1::TraceList ListTraces(const telemetry::TraceStore& store, const admin::TraceQ
                                  .min_duration = query.min_duration,
                                  .errors_only = query.errors_only,
                                  .service = query.service,
+                                 .slowest_first = query.slowest_first,
                                  .limit = query.limit});
   for (const auto& trace : found.traces) {
     auto& to = *list.add_traces();

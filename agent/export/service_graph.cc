@@ -12,11 +12,6 @@ using observe::Direction;
 using observe::Flow;
 using observe::MtlsState;
 
-bool IsError(const Flow& flow) {
-  return flow.verdict == observe::Verdict::kDeny || flow.verdict == observe::Verdict::kError ||
-         !observe::ErrorType(flow, /*is_client=*/false).empty();
-}
-
 // "o" or "i", then source and destination with a NUL between: no name has one.
 void MakeKey(const Flow& flow, std::string& key) {
   key = flow.direction == Direction::kOutbound ? 'o' : 'i';
@@ -40,8 +35,13 @@ std::size_t Index(auto value) {
 
 }  // namespace
 
+bool IsFailure(const Flow& flow) {
+  return flow.verdict == observe::Verdict::kDeny || flow.verdict == observe::Verdict::kError ||
+         !observe::ErrorType(flow, /*is_client=*/false).empty();
+}
+
 void ServiceGraph::Side::Add(const Flow& flow) {
-  errors += IsError(flow) ? 1 : 0;
+  errors += IsFailure(flow) ? 1 : 0;
   if (flow.is_request) {
     ++requests;
     ++requests_by_mtls[Index(flow.mtls)];

@@ -17,6 +17,9 @@
 
 namespace weir::telemetry {
 
+// Whether a request or connection ended badly: 5xx, a refusal or a failure.
+bool IsFailure(const observe::Flow& flow);
+
 // What passed from one workload to another in a window of time.
 struct GraphEdge {
   std::string source;             // display name; "outside" for clients without a workload

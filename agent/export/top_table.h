@@ -24,13 +24,13 @@ struct TopRow {
   std::string verdict;      // policy
   observe::Direction direction = observe::Direction::kOutbound;  // at which end it was counted
   std::uint32_t pid = 0;
-  std::uint64_t requests = 0;         // HTTP
-  std::uint64_t connections = 0;      // that carried none
-  std::uint64_t errors = 0;           // of both: 5xx, refusals and failures
-  std::uint64_t denied = 0;           // of both
-  std::uint64_t encrypted = 0;        // of both: by mTLS, or joined on one node
-  std::uint64_t sent_bytes = 0;       // towards the destination
-  std::uint64_t received_bytes = 0;   // from it
+  std::uint64_t requests = 0;        // HTTP
+  std::uint64_t connections = 0;     // that carried none
+  std::uint64_t errors = 0;          // of both: 5xx, refusals and failures
+  std::uint64_t denied = 0;          // of both
+  std::uint64_t encrypted = 0;       // of both: by mTLS, or joined on one node
+  std::uint64_t sent_bytes = 0;      // towards the destination
+  std::uint64_t received_bytes = 0;  // from it
   base::Nanoseconds p50{0};
   base::Nanoseconds p99{0};
 };

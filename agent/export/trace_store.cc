@@ -106,6 +106,12 @@ bool Matches(const TraceQuery& query, const TraceSummary& summary,
          });
 }
 
+// The `limit` longest, longest first.
+void KeepSlowest(std::vector<TraceSummary>& traces, std::size_t limit) {
+  std::ranges::stable_sort(traces, std::ranges::greater{}, &TraceSummary::duration);
+  traces.resize(std::min(traces.size(), limit));
+}
+
 // Walks the tree below `root` in the order of output. `children` and `spans` have the same
 // indices; what was emitted before is left out.
 class TreeWalk {
@@ -240,9 +246,15 @@ TraceList TraceStore::List(const TraceQuery& query) const {
       continue;
     }
     ++list.matched;
-    if (list.traces.size() < query.limit) {
-      list.traces.push_back(std::move(summary));
+    list.traces.push_back(std::move(summary));
+    if (!query.slowest_first && list.traces.size() > query.limit) {
+      list.traces.pop_back();
+    } else if (query.slowest_first && list.traces.size() >= 2 * query.limit + 1) {
+      KeepSlowest(list.traces, query.limit);  // never more than twice the limit is held
     }
+  }
+  if (query.slowest_first) {
+    KeepSlowest(list.traces, query.limit);
   }
   return list;
 }

@@ -56,8 +56,9 @@ struct TraceQuery {
   std::optional<base::WallTime> since{};  // traces that began then or later
   base::Nanoseconds min_duration{0};
   bool errors_only = false;
-  std::string service{};   // traces with a span of this service
-  std::size_t limit = 20;  // newest first
+  std::string service{};       // traces with a span of this service
+  bool slowest_first = false;  // else the newest first
+  std::size_t limit = 20;
 };
 
 // The answer to a TraceQuery, and what an empty answer must say.

@@ -235,6 +235,45 @@ class CrmTest(unittest.TestCase):
             leftovers = next(r for r in results if r["code"] == "WK205")
             self.assertNotIn(str(RUN), leftovers["fact"])
 
+    def test_the_map_of_both_agents_is_the_real_one(self):
+        self.mesh.request("/customers/1")
+
+        def edges():
+            found = json.loads(self.mesh.weir_everywhere("map", "-o", "json"))["edges"]
+            return {(e["source"], e["destination"]): e for e in found if int(e["requests"]) > 0}
+
+        names = {(f"crm/{source}", f"crm/{destination}") for source, destination in EDGES}
+        found = wait_until("all edges", "weir map", lambda: (e := edges()) and names <= set(e) and e)
+        self.assertEqual(set(found) - {k for k in found if k[0] == "outside"}, names)
+        for key in names:
+            edge = found[key]
+            self.assertEqual(int(edge["plain"]), 0, key)
+            self.assertGreater(edge["p99Seconds"], 0)
+            self.assertEqual(sum(int(n) for n in edge["parentSources"].values()), int(edge["requests"]))
+        near = self.mesh.weir_everywhere("map", "--focus", "crm/crm-database").splitlines()[1:]
+        self.assertTrue(near)
+        self.assertTrue(all("crm/crm-database" in line for line in near), near)
+        mermaid = self.mesh.weir_everywhere("map", "-o", "mermaid")
+        self.assertEqual(mermaid.splitlines()[0], "flowchart LR")
+
+    def test_top_adds_up_what_both_agents_saw(self):
+        for _ in range(5):
+            self.assertEqual(self.mesh.request("/customers/1")[0], 200)
+
+        def rows(by):
+            top = json.loads(self.mesh.weir_everywhere("top", "--once", "-o", "json", "--window", "5m",
+                                                       "--by", by))
+            self.assertEqual(int(top["folded"]), 0)
+            return top["rows"]
+
+        pairs = wait_until("all pairs", "weir top", lambda: (r := {
+            (p["source"], p["destination"]): p for p in rows("pair")}) and {
+                (f"crm/{s}", f"crm/{d}") for s, d in EDGES} <= set(r) and r)
+        counts = {int(pairs[f"crm/{s}", f"crm/{d}"]["requests"]) for s, d in EDGES if s != "crm-mobile"}
+        self.assertTrue(all(count >= 5 for count in counts), counts)
+        self.assertIn("trust-domain-member", {r["name"] for r in rows("policy")})
+        self.assertTrue(all(int(r["pid"]) > 0 and r["name"] for r in rows("pid")))
+
     def test_metrics_are_there_for_curl(self):
         text = sh("curl", "-s", "--unix-socket", self.mesh.nodes["node-a"].socket, "http://weir/metrics")
         self.assertTrue(text.endswith("# EOF\n"))

@@ -35,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)weir::admin::ParseFlowQuery(*target, weir::test::kFlowsBegin);
     (void)weir::admin::ParseTraceQuery(*target, weir::test::kFlowsBegin);
     (void)weir::admin::ParseMapWindow(*target);
+    (void)weir::admin::ParseTopQuery(*target);
   }
   return 0;
 }

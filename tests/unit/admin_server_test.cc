@@ -85,6 +85,12 @@ class AdminServerTest : public ::testing::Test {
       trace.mutable_summary()->set_trace_id(std::string(id));
       return id[0] == 'a' ? std::optional(trace) : std::nullopt;
     };
+    providers.top = [](const TopQuery& query) {
+      v1::TopList top;
+      top.set_by(query.by);
+      top.set_window_seconds(std::chrono::duration<double>(query.window).count());
+      return top;
+    };
     providers.ready = [] { return true; };
     providers.set_log_level = [](std::string_view level) -> base::Result<void> {
       if (level != "debug") {
@@ -148,6 +154,11 @@ TEST_F(AdminServerTest, AnswersEveryPathWithItsTypeOrSaysWhyNot) {
   EXPECT_EQ(Ask("/v1/traces/" + std::string(32, 'b')).status, 404U);
   EXPECT_EQ(Ask("/v1/traces/x").status, 400U);
   EXPECT_EQ(Ask("/v1/map").status, 404U);  // no provider
+  EXPECT_NE(Ask("/v1/top?by=path&window=5s").body.find("\"windowSeconds\":5"), std::string::npos);
+  EXPECT_NE(Ask("/v1/top").body.find("\"by\":\"pair\""), std::string::npos);
+  EXPECT_EQ(Ask("/v1/top?by=weight").status, 400U);
+  EXPECT_EQ(Ask("/v1/top?window=0s").status, 400U);
+  EXPECT_EQ(Ask("/v1/traces?sort=size").status, 400U);
   EXPECT_NE(Ask("/v1/stats").body.find("/v1/status"), std::string::npos);
   EXPECT_EQ(Ask("/v1/status", "POST").status, 405U);
   EXPECT_EQ(Ask("/v1/flows?filter=statsu%3D1").status, 400U);

@@ -109,6 +109,45 @@ class CliProcessTest : public ::testing::Test {
       *trace.add_spans() = Span("d", "b", "shop/price", true, 4);
       return trace;
     };
+    providers.traces = [this](const admin::TraceQuery& query) {
+      v1::TraceList list;
+      list.set_seen(9);
+      list.set_matched(2);
+      for (const auto& [id, seconds, milliseconds] :
+           {std::tuple<char, int, int>{'a', 2, 5}, {'b', 1, 300}}) {
+        v1::TraceSummary* trace = list.add_traces();
+        trace->set_trace_id(std::string(32, id));
+        FillTime(trace->mutable_start(), 1'800'000'000 + seconds);
+        trace->set_duration_seconds(milliseconds * 0.001);
+        trace->set_root_service("gateway");
+        trace->set_root_name("GET /" + query.service);
+        trace->set_span_count(3);
+      }
+      asked_ = query;
+      return list;
+    };
+    providers.top = [](const admin::TopQuery& query) {
+      v1::TopList top;
+      top.set_by(query.by);
+      top.set_window_seconds(10);
+      top.set_seen(1250);
+      for (const auto& [name, requests, errors, p99] :
+           {std::tuple<const char*, std::uint64_t, std::uint64_t, double>{"price", 1000, 10, 0.02},
+            {"stock", 200, 0, 0.5}}) {
+        v1::TopRow* row = top.add_rows();
+        row->set_source("shop/cart");
+        row->set_destination("shop/" + std::string(name));
+        row->set_direction("out");
+        row->set_node("node-a");
+        row->set_requests(requests);
+        row->set_errors(errors);
+        row->set_encrypted(requests);
+        row->set_received_bytes(requests * 1000);
+        row->set_p50_seconds(0.001);
+        row->set_p99_seconds(p99);
+      }
+      return top;
+    };
     providers.map = [](base::Nanoseconds) {
       v1::ServiceMap map;
       map.set_window_seconds(60);
@@ -122,6 +161,16 @@ class CliProcessTest : public ::testing::Test {
       edge->set_p99_seconds(0.02);
       (*edge->mutable_parent_sources())["turn"] = 450;
       (*edge->mutable_parent_sources())["header"] = 150;
+      v1::Edge* far = map.add_edges();
+      far->set_source("shop/price");
+      far->set_destination("shop/db \"main\"");
+      far->set_connections(6);
+      far->set_plain(6);
+      v1::Edge* farther = map.add_edges();
+      farther->set_source("shop/db \"main\"");
+      farther->set_destination("203.0.113.9:443");
+      farther->set_connections(60);
+      farther->set_tunnel(60);
       return map;
     };
     return providers;
@@ -155,6 +204,7 @@ class CliProcessTest : public ::testing::Test {
   std::string directory_;
   std::string socket_;
   std::string check_outcome_ = "ok";
+  admin::TraceQuery asked_;
   admin::FlowStore store_;
   std::unique_ptr<admin::AdminServer> server_;
 };
@@ -427,7 +477,7 @@ TEST_F(CliProcessTest, ShowsATraceAsATree) {
   Start();
   const std::string id = "4bf92f3577b34da6a3ce929d0e0e4736";
   EXPECT_EQ(Run({"traces", id}).out,
-            "trace " + id + ": 4 spans, 2 services, 0 errors\n" +
+            "trace " + id + ": 4 spans, 2 services, 0 errors, 9.0ms\n" +
                 "SERVICE           KIND    NAME       STATUS   START  DURATION  PARENT  NODE\n"
                 "shop/cart         client  GET /p/42     200    +0ms     9.0ms  -       node-a\n"
                 "`- shop/price     server  GET /p/42     200  +1.0ms     8.0ms  turn    node-a\n"
@@ -437,15 +487,124 @@ TEST_F(CliProcessTest, ShowsATraceAsATree) {
   EXPECT_EQ(Run({"traces", "x"}).exit_code, 2);
 }
 
+TEST_F(CliProcessTest, ShowsATraceAlongTheTime) {
+  Start();
+  const std::string id = "4bf92f3577b34da6a3ce929d0e0e4736";
+  EXPECT_EQ(Run({"traces", id, "-o", "waterfall"}).out,
+            "trace " + id + ": 4 spans, 2 services, 0 errors, 9.0ms\n" + "SERVICE           TIME" +
+                std::string(60, ' ') + "DURATION  STATUS  NAME\n" + "shop/cart         [" +
+                std::string(60, '-') + "]     9.0ms     200  GET /p/42\n" + "`- shop/price     [" +
+                std::string(6, ' ') + std::string(54, '=') + "]     8.0ms     200  GET /p/42\n" +
+                "   |- shop/price  [" + std::string(13, ' ') + std::string(47, '-') +
+                "]     7.0ms     200  GET /p/42\n" + "   `- shop/price  [" + std::string(20, ' ') +
+                std::string(40, '-') + "]     6.0ms     200  GET /p/42\n");
+  EXPECT_EQ(Run({"traces", "-o", "waterfall"}).exit_code, 2);
+}
+
+TEST_F(CliProcessTest, ListsTracesByTimeOrByDuration) {
+  Start();
+  const ProgramResult newest = Run({"traces", "--service", "price", "--errors"});
+  EXPECT_LT(newest.out.find("aaaa"), newest.out.find("bbbb")) << newest.out;
+  EXPECT_EQ(newest.err, "seen 9 matched 2 node node-a\n");
+  EXPECT_EQ(asked_.service, "price");
+  EXPECT_TRUE(asked_.errors_only);
+  EXPECT_FALSE(asked_.slowest_first);
+  const ProgramResult slow = Run({"traces", "--slow"});
+  EXPECT_LT(slow.out.find("bbbb"), slow.out.find("aaaa")) << slow.out;
+  EXPECT_TRUE(asked_.slowest_first);
+  EXPECT_EQ(asked_.min_duration.count(), 0);
+  EXPECT_EQ(Run({"traces", "--slow", "200ms"}).exit_code, 0);
+  EXPECT_EQ(asked_.min_duration, std::chrono::milliseconds(200));
+  // Two agents of one trace are one trace, in one document.
+  const ProgramResult json =
+      Run({"traces", "-o", "json", "--socket", socket_, "--socket", socket_});
+  EXPECT_EQ(json.out.find("\"traces\""), json.out.rfind("\"traces\"")) << json.out;
+  EXPECT_NE(json.out.find("\"spanCount\": 6"), std::string::npos) << json.out;
+}
+
 TEST_F(CliProcessTest, DrawsTheMap) {
   Start();
   EXPECT_EQ(
-      Run({"map", "-q"}).out,
+      Run({"map", "-q", "--focus", "cart"}).out,
       "SRC        DST         REQUESTS  CONNS    RATE  ERR    P50   P99  PROTECTED  PARENTS\n"
       "shop/cart  shop/price       600      0  10.0/s  1 %  1.0ms  20ms      100 %  turn 75 %, "
       "header 25 %\n");
-  EXPECT_NE(Run({"map", "-o", "dot"}).out.find("\"shop/cart\" -> \"shop/price\" [label="),
+  const std::string dot = Run({"map", "-o", "dot"}).out;
+  EXPECT_NE(dot.find("\"shop/cart\" -> \"shop/price\" [label=\"10.0/s err 1 %\\np50 1.0ms p99 "
+                     "20ms\\nprotected 100 %\\nparents turn 75 %, header 25 %\"];\n"),
+            std::string::npos)
+      << dot;
+  EXPECT_NE(dot.find("-> \"shop/db \\\"main\\\"\" [label"), std::string::npos) << dot;
+  const std::string mermaid = Run({"map", "-o", "mermaid"}).out;
+  EXPECT_TRUE(mermaid.starts_with("flowchart LR\n  n0[")) << mermaid;
+  EXPECT_NE(mermaid.find("[\"shop/db #quot;main#quot;\"]\n"), std::string::npos) << mermaid;
+  EXPECT_NE(mermaid.find("|\"10.0/s err 1 %<br/>p50 1.0ms p99 20ms<br/>protected 100 %<br/>parents "
+                         "turn 75 %, header 25 %\"|"),
+            std::string::npos)
+      << mermaid;
+  EXPECT_NE(mermaid.find("-.->"), std::string::npos) << mermaid;
+}
+
+TEST_F(CliProcessTest, LeavesEdgesOfTheMapOut) {
+  Start();
+  const auto edges = [&](const std::vector<std::string>& words) {
+    std::vector<std::string> command = {"map"};
+    command.insert(command.end(), words.begin(), words.end());
+    const ProgramResult result = Run(command);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.err.substr(0, result.err.find(' '));
+  };
+  EXPECT_EQ(edges({}), "3");
+  EXPECT_EQ(edges({"--focus", "shop/price"}), "2");
+  EXPECT_EQ(edges({"--focus", "cart", "--depth", "2"}), "2");
+  EXPECT_EQ(edges({"--focus", "cart", "--depth", "9"}), "3");
+  EXPECT_EQ(edges({"--min-rps", "1"}), "2");
+  EXPECT_EQ(edges({"--unencrypted"}), "1");
+  EXPECT_EQ(edges({"--since", "00:00"}), "3");
+  EXPECT_EQ(Run({"map", "--focus", "nobody"}).exit_code, 1);
+  EXPECT_EQ(Run({"map", "--depth", "2"}).exit_code, 2);
+  EXPECT_EQ(Run({"map", "--since", "noon"}).exit_code, 2);
+}
+
+TEST_F(CliProcessTest, ShowsTheBusiestOnce) {
+  Start();
+  const ProgramResult once = Run({"top", "--once"});
+  EXPECT_EQ(
+      once.out,
+      "SRC        DST           RPS  ERR%    P50    P99   IN/s  OUT/s  CONNS  MTLS%  DENY/s\n"
+      "shop/cart  shop/price  100.0   1.0  1.0ms   20ms  100kB     0B      0    100     0.0\n"
+      "shop/cart  shop/stock   20.0   0.0  1.0ms  500ms   20kB     0B      0    100     0.0\n");
+  EXPECT_EQ(once.err, "seen 1,250 lost 0 folded 0 window 10s node node-a\n");
+  const std::string slowest = Run({"top", "--once", "--sort", "p99", "--limit", "1", "-q"}).out;
+  EXPECT_NE(slowest.find("shop/stock"), std::string::npos);
+  EXPECT_EQ(slowest.find("shop/price"), std::string::npos);
+  EXPECT_NE(Run({"top", "--once", "-o", "json", "--by", "path"}).out.find("\"by\": \"path\""),
             std::string::npos);
+  EXPECT_EQ(Run({"top", "-o", "json"}).exit_code, 2);
+  EXPECT_EQ(Run({"top", "--by", "weight"}).exit_code, 2);
+  // The same pair of two agents is one row; seen at the same end, it adds up.
+  EXPECT_NE(Run({"top", "--once", "--socket", socket_, "--socket", socket_}).out.find("200.0"),
+            std::string::npos);
+}
+
+TEST_F(CliProcessTest, DrawsTheBusiestAnewOnATerminalOnly) {
+  Start();
+  test::Program piped(Command({"top", "--interval", "10ms"}), Variables());
+  ASSERT_TRUE(
+      piped.WaitForOutput("shop/stock   20.0   0.0  1.0ms  500ms   20kB     0B      0    "
+                          "100     0.0\n\nSRC"));
+  piped.Signal(SIGINT);
+  const ProgramResult result = piped.Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_EQ(result.out.find('\033'), std::string::npos);
+  EXPECT_TRUE(result.err.starts_with("seen 1,250 ")) << result.err;
+  const std::string command =
+      std::string("stty cols 70 rows 4; timeout -s INT 1 ") + WEIR_PROGRAM + " top --interval 10ms";
+  const std::string drawn =
+      test::Program({"/usr/bin/script", "-qec", command, "/dev/null"}, Variables()).Wait().out;
+  EXPECT_NE(drawn.find("\033[H\033[J"), std::string::npos);
+  EXPECT_NE(drawn.find("shop/price"), std::string::npos);
+  EXPECT_EQ(drawn.find("shop/stock"), std::string::npos);  // there is room for one row
 }
 
 TEST_F(CliProcessTest, ColoursOnlyWhenAsked) {

@@ -99,6 +99,21 @@ TEST(TraceStoreTest, ListsNewestFirstWithSummaries) {
   EXPECT_EQ(summary.root_status, 200);
 }
 
+TEST(TraceStoreTest, ListsTheSlowestFirstWhenAsked) {
+  TraceStore store;
+  for (std::uint8_t trace = 1; trace <= 40; ++trace) {
+    Record record = Child(trace, 1, 0, true);
+    record.flow.timing.total = milliseconds(trace * 7 % 41);  // each duration once
+    store.Consume({record});
+  }
+  const TraceList list = store.List({.slowest_first = true, .limit = 3});
+  ASSERT_EQ(list.traces.size(), 3U);
+  EXPECT_EQ(list.matched, 40U);
+  EXPECT_EQ(list.traces[0].duration, milliseconds(40));
+  EXPECT_EQ(list.traces[1].duration, milliseconds(39));
+  EXPECT_EQ(list.traces[2].duration, milliseconds(38));
+}
+
 TEST(TraceStoreTest, FiltersAndLimitsTheList) {
   TraceStore store;
   Record slow = Child(1, 1, 0, /*is_client=*/true);
