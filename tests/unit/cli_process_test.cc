@@ -599,9 +599,11 @@ TEST_F(CliProcessTest, DrawsTheBusiestAnewOnATerminalOnly) {
   EXPECT_EQ(result.out.find('\033'), std::string::npos);
   EXPECT_TRUE(result.err.starts_with("seen 1,250 ")) << result.err;
   const std::string command =
-      std::string("stty cols 70 rows 4; timeout -s INT 1 ") + WEIR_PROGRAM + " top --interval 10ms";
-  const std::string drawn =
-      test::Program({"/usr/bin/script", "-qec", command, "/dev/null"}, Variables()).Wait().out;
+      std::string("stty cols 70 rows 4; exec ") + WEIR_PROGRAM + " top --interval 10ms";
+  test::Program terminal({"/usr/bin/script", "-qec", command, "/dev/null"}, Variables());
+  ASSERT_TRUE(terminal.WaitForOutput("shop/price"));
+  terminal.Signal(SIGTERM);  // the terminal goes, and the command with it
+  const std::string drawn = terminal.Wait().out;
   EXPECT_NE(drawn.find("\033[H\033[J"), std::string::npos);
   EXPECT_NE(drawn.find("shop/price"), std::string::npos);
   EXPECT_EQ(drawn.find("shop/stock"), std::string::npos);  // there is room for one row
