@@ -32,6 +32,13 @@ constexpr std::size_t kMaxMountinfoBytes = 4U << 20U;
 constexpr std::size_t kMaxFdinfoBytes = 4096;
 constexpr std::size_t kMaxPinFiles = 4096;  // looked at in all BPF file systems together
 
+// What /proc/PID/fd calls a link: the kernel has two spellings, for the descriptor that made it
+// and for a later one (kernel/bpf/syscall.c, bpf_link_prime and bpf_link_new_fd).
+bool IsLinkName(std::string_view target) {
+  return target.find("bpf_link") != std::string_view::npos ||
+         target.find("bpf-link") != std::string_view::npos;
+}
+
 bool IsNumber(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
@@ -110,7 +117,7 @@ bool MarkHeldBy(const std::string& process, Links& links) {
     std::array<char, 64> target{};
     const ssize_t length = ::readlink(entry.path().c_str(), target.data(), target.size());
     const std::string_view name(target.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
-    if (name.find("bpf_link") == std::string_view::npos) {
+    if (!IsLinkName(name)) {
       continue;
     }
     const auto id = LinkIdOf(process + "/fdinfo/" + entry.path().filename().string());
@@ -171,8 +178,7 @@ bool IsOurPin(const std::string& path, Links& links) {
     return ::bpf_obj_get_info_by_fd(fd.get(), &map, &length) == 0 &&
            std::string_view(map.name).starts_with(kOurs);
   }
-  const auto info =
-      kind.find("bpf_link") != std::string_view::npos ? LinkInfo(fd.get()) : std::nullopt;
+  const auto info = IsLinkName(kind) ? LinkInfo(fd.get()) : std::nullopt;
   const auto link = info ? links.find(info->id) : links.end();
   if (link == links.end()) {
     return false;
