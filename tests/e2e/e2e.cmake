@@ -22,3 +22,10 @@ set_tests_properties(sdk_nesting_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEO
 # Needs neither root nor the binaries: promtool and a recorded scrape.
 add_test(NAME dashboards_e2e COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/dashboards_e2e.py -v)
 set_tests_properties(dashboards_e2e PROPERTIES LABELS "e2e" TIMEOUT 300)
+add_test(NAME export_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/export_e2e.py --bin ${CMAKE_BINARY_DIR}/bin
+          --oracles ${CMAKE_SOURCE_DIR}/build/oracles -v)
+set_tests_properties(export_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 1500)
+add_test(NAME http2_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/http2_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
+set_tests_properties(http2_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
