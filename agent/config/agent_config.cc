@@ -246,6 +246,7 @@ void ReadAccessLog(Fields& telemetry, TelemetryConfig& config) {
     }
     config.access_log = std::move(*path);
   }
+  ReadPath(telemetry, "accessLogDirectory", config.access_log_directory);
   Store(telemetry.Size("accessLogMaxSize", {.least = 0, .most = 1ULL << 40U}),
         config.access_log_max_bytes);
   Store(telemetry.Unsigned("accessLogKeep", {.least = 1, .most = 99}), config.access_log_keep);

@@ -62,6 +62,7 @@ struct TelemetryConfig {
   std::uint32_t flow_store_records = 10000;
   bool keep_query_values = false;
   std::string access_log;  // weir's own log: an absolute path; empty: none
+  std::string access_log_directory = "/var/log/weir";  // of MeshAccessLog documents' files
   std::uint64_t access_log_max_bytes = 100ULL << 20U;  // then it is put aside; 0: never
   std::uint32_t access_log_keep = 4;                   // of those put aside
   model::TailSettings tail;  // spans of unsampled requests that are exported all the same

@@ -85,6 +85,8 @@ constexpr std::array kRules{
     Rule<[](auto& c) -> auto& { return c.telemetry.keep_query_values; }>(
         "telemetry.keepQueryValues", kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.access_log; }>("telemetry.accessLog", kRestart),
+    Rule<[](auto& c) -> auto& { return c.telemetry.access_log_directory; }>(
+        "telemetry.accessLogDirectory", kAtOnce),
     Rule<[](auto& c) -> auto& { return c.telemetry.access_log_max_bytes; }>(
         "telemetry.accessLogMaxSize", kRestart),
     Rule<[](auto& c) -> auto& { return c.telemetry.access_log_keep; }>("telemetry.accessLogKeep",

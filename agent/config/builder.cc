@@ -59,6 +59,8 @@ class Build {
   void AddBundles();
   // What agent.yaml says takes the place of what documents say.
   void OverrideBackends();
+  // Adds what MeshAccessLog documents say for the workload of agent.yaml.
+  void AddLogs(const WorkloadConfig& config, model::LocalId id, model::AccessLogs& logs) const;
   // Workloads of agent.yaml that no Dataplane document names, so that they are none of
   // MakeWorkloads'.
   WorkloadPtr MakeUnlisted(const WorkloadConfig& config);
@@ -374,6 +376,14 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
   return local->workload == nullptr ? nullptr : local;
 }
 
+void Build::AddLogs(const WorkloadConfig& config, model::LocalId id,
+                    model::AccessLogs& logs) const {
+  const auto found = entries_.find(config.display_name());
+  if (found != entries_.end()) {
+    logs[id] = AccessLogsOf(documents_, *found->second.document);
+  }
+}
+
 void Build::AddBundles() {
   for (const MeshTrustDocument& trust : documents_.trusts) {
     result_.extra_bundles[trust.trust_domain] += trust.bundle_pem;
@@ -418,6 +428,7 @@ BuildResult SnapshotBuilder::Build(const AgentConfig& agent, const DocumentSet& 
   parts.mesh_ranges = agent.mesh_ranges;
   parts.limits = agent.limits;
   parts.workloads = build.MakeWorkloads();
+  model::AccessLogs logs;
   for (const WorkloadConfig& config : agent.workloads) {
     const std::string name = config.display_name();
     const bool exists = present.contains(name);
@@ -428,8 +439,11 @@ BuildResult SnapshotBuilder::Build(const AgentConfig& agent, const DocumentSet& 
     if (std::ranges::find(parts.workloads, local->workload) == parts.workloads.end()) {
       parts.workloads.push_back(local->workload);
     }
+    build.AddLogs(config, local->id, logs);
     parts.locals.push_back(std::move(local));
   }
+  CheckAccessLogs(documents, agent.telemetry.access_log_directory, result.diagnostics);
+  result.access_logs = std::make_shared<const model::AccessLogs>(std::move(logs));
   build.AddBundles();
   build.OverrideBackends();
   if (!result.diagnostics.ok()) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -10,6 +11,7 @@
 #include "agent/config/agent_config.h"
 #include "agent/config/diagnostic.h"
 #include "agent/config/documents.h"
+#include "agent/model/access_logs.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::config {
@@ -39,6 +41,7 @@ struct BuildResult {
   std::map<model::LocalId, std::size_t> trace_routes;  // whose spans go to which
   std::optional<std::size_t> trace_fallback;           // of all others
   ExtraBundles extra_bundles;
+  std::shared_ptr<const model::AccessLogs> access_logs;  // of the local workloads
   Diagnostics diagnostics;
 
   [[nodiscard]] bool ok() const { return snapshot != nullptr; }

@@ -19,6 +19,7 @@ void ReadMeshIdentity(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshTrust(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshTls(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshTrace(Fields& body, const Envelope& envelope, DocumentSet& set);
+void ReadMeshAccessLog(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadTraceBackend(Fields& body, const Envelope& envelope, DocumentSet& set);
 
 // The `targetRef` of a policy; the whole mesh when absent.
@@ -47,6 +48,14 @@ struct TraceConfiguration {
   std::vector<model::HeaderTag> header_tags;
 };
 TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader);
+
+// What the MeshAccessLog documents say for `workload`, as CheckAccessLogs found it good.
+model::WorkloadLogs AccessLogsOf(const DocumentSet& documents, const DataplaneDocument& workload);
+
+// Reports backends whose file is neither /dev/stdout, /dev/stderr or /dev/null nor below
+// `directory`, and more files than a node may have.
+void CheckAccessLogs(const DocumentSet& documents, const std::string& directory,
+                     Diagnostics& diagnostics);
 
 // "http://HOST:PORT".
 std::string CollectorUrl(const std::string& host, std::uint16_t port);

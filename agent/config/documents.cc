@@ -40,18 +40,19 @@ struct KindRule {
   bool flat = false;
 };
 
-constexpr std::array<KindRule, 7> kActedOn{{
+constexpr std::array<KindRule, 8> kActedOn{{
     {.kind = "Dataplane", .read = ReadDataplane, .flat = true},
     {.kind = "Mesh", .read = ReadMesh, .flat = true},
     {.kind = "MeshIdentity", .read = ReadMeshIdentity},
     {.kind = "MeshTrust", .read = ReadMeshTrust},
     {.kind = "MeshTLS", .read = ReadMeshTls},
     {.kind = "MeshTrace", .read = ReadMeshTrace},
+    {.kind = "MeshAccessLog", .read = ReadMeshAccessLog},
     {.kind = "MeshOpenTelemetryBackend", .read = ReadTraceBackend},
 }};
 
 // Kuma's other kinds, 2.x and 3.0: valid, without effect here.
-constexpr std::array<std::string_view, 54> kNotActedOn{"AccessRole",
+constexpr std::array<std::string_view, 53> kNotActedOn{"AccessRole",
                                                        "AccessRoleBinding",
                                                        "CircuitBreaker",
                                                        "Config",
@@ -62,7 +63,6 @@ constexpr std::array<std::string_view, 54> kNotActedOn{"AccessRole",
                                                        "GlobalSecret",
                                                        "HealthCheck",
                                                        "HostnameGenerator",
-                                                       "MeshAccessLog",
                                                        "MeshCircuitBreaker",
                                                        "MeshExternalService",
                                                        "MeshFaultInjection",

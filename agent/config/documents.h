@@ -11,6 +11,7 @@
 #include "agent/base/ip.h"
 #include "agent/config/diagnostic.h"
 #include "agent/config/target.h"
+#include "agent/model/access_logs.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::config {
@@ -62,6 +63,15 @@ struct PolicyDocument {
   std::shared_ptr<const Node> configuration;  // the `default` map
 };
 
+// A MeshAccessLog, in the forms of both generations.
+struct AccessLogDocument {
+  PolicyDocument policy;              // whom it is for; without a configuration
+  std::vector<model::LogRule> rules;  // inbound; each logs by itself
+  // Backends for the kind Mesh; the strongest document's count.
+  std::optional<std::vector<model::LogBackend>> from;
+  std::optional<std::vector<model::LogBackend>> to;
+};
+
 struct MeshDocument {
   Envelope envelope;
   std::optional<model::TlsMode> mtls_mode;  // of the enabled backend (2.x)
@@ -106,6 +116,7 @@ struct DocumentSet {
   std::vector<DataplaneDocument> dataplanes;
   std::vector<PolicyDocument> tls_policies;
   std::vector<PolicyDocument> trace_policies;
+  std::vector<AccessLogDocument> access_logs;
   std::vector<MeshIdentityDocument> identities;
   std::vector<MeshTrustDocument> trusts;
   std::vector<TraceBackendDocument> trace_backends;

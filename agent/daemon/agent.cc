@@ -94,6 +94,9 @@ void Agent::OnPublished(const config::BuildResult& result) {
   }
   enroller_->Install(result.snapshot, discovery_->Present());
   SetTraceBackends(result);
+  if (auto done = access_log_->SetRules(result.access_logs); !done) {
+    Warn("access logs: " + done.error().ToString() + "; those before stay in force");
+  }
   spdlog::info("config revision={} workloads={} local={} warnings={}", result.snapshot->revision(),
                result.snapshot->workloads().size(), result.snapshot->locals().size(),
                result.diagnostics.Warnings().size());
@@ -211,9 +214,7 @@ void Agent::Warn(const std::string& text) {
 // SIGHUP: agent.yaml and the certificate authority's files, whole or not at all; and the access
 // log is opened anew, whatever agent.yaml says, since whoever rotated it is waiting.
 void Agent::Reload() {
-  if (access_log_ != nullptr) {
-    access_log_->Reopen();
-  }
+  access_log_->Reopen();
   config::Diagnostics findings;
   auto next = config::LoadAgentConfig(config_path_, findings);
   if (!findings.ok()) {

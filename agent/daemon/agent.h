@@ -99,7 +99,7 @@ class Agent final : private io::EventHandler {
   telemetry::RedMetrics red_;
   WorkloadTally tally_;
   std::unique_ptr<telemetry::ExporterSet> exporters_;
-  std::unique_ptr<telemetry::AccessLog> access_log_;  // null unless agent.yaml asks for it
+  std::unique_ptr<telemetry::AccessLog> access_log_;
   std::unique_ptr<telemetry::Pipeline> pipeline_;
 
   std::unique_ptr<config::WorkloadDiscovery> discovery_;

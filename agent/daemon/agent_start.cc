@@ -144,13 +144,11 @@ std::expected<void, StartFailure> Agent::StartTelemetry() {
 }
 
 std::expected<void, StartFailure> Agent::StartAccessLog() {
-  if (agent_.telemetry.access_log.empty()) {
-    return {};
-  }
-  auto log = telemetry::AccessLog::Start(agent_.node_name,
-                                         {.path = agent_.telemetry.access_log,
-                                          .rotate_bytes = agent_.telemetry.access_log_max_bytes,
-                                          .keep = agent_.telemetry.access_log_keep});
+  auto log =
+      telemetry::AccessLog::Start({.node = agent_.node_name,
+                                   .file = {.path = agent_.telemetry.access_log,
+                                            .rotate_bytes = agent_.telemetry.access_log_max_bytes,
+                                            .keep = agent_.telemetry.access_log_keep}});
   if (!log) {
     return Fail(kExitOther, std::move(log).error());
   }
@@ -314,9 +312,7 @@ std::vector<observe::MetricFamily> Agent::AllMetrics() const {
   add(ProcessMetrics(facts->started_at));
   add(telemetry::TelemetryMetrics(*exporters_, *pipeline_));
   add(red_.Collect());
-  if (access_log_ != nullptr) {
-    add(access_log_->Metrics());
-  }
+  add(access_log_->Metrics());
   return all;
 }
 

@@ -94,6 +94,7 @@ telemetry:
   flowStoreRecords: 6
   keepQueryValues: true
   accessLog: /var/log/weir/access.json
+  accessLogDirectory: /srv/log
   accessLogMaxSize: 1MiB
   accessLogKeep: 9
   alwaysSample: {errors: true, slowerThan: 250ms}
@@ -124,6 +125,7 @@ workloads:
   EXPECT_EQ(config.telemetry.queue_bytes, 2U << 20U);
   EXPECT_TRUE(config.telemetry.keep_query_values);
   EXPECT_EQ(config.telemetry.access_log, "/var/log/weir/access.json");
+  EXPECT_EQ(config.telemetry.access_log_directory, "/srv/log");
   EXPECT_EQ(config.telemetry.access_log_max_bytes, 1U << 20U);
   EXPECT_EQ(config.telemetry.access_log_keep, 9U);
   EXPECT_TRUE(config.telemetry.tail.errors);

@@ -127,18 +127,19 @@ TEST_F(LogWriterTest, DropsAndCountsWhenTheSinkIsBlocked) {
   ASSERT_EQ(::mkfifo(Path("fifo").c_str(), 0600), 0);
   const base::UniqueFd reader(::open(Path("fifo").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   ASSERT_TRUE(reader.valid());
-  auto started = AccessLog::Start("node-a", {.path = Path("fifo"), .queue_limit_bytes = 1U << 16U});
+  auto started = AccessLog::Start(
+      {.node = "node-a", .file = {.path = Path("fifo"), .queue_limit_bytes = 1U << 16U}});
   ASSERT_TRUE(started.has_value());
   AccessLog& log = **started;
   constexpr std::uint64_t kOffered = 5000;
   for (std::uint64_t i = 0; i < kOffered; ++i) {
     log.Consume({test::MakeRequest(/*is_client=*/true)});
   }
-  LogWriterStatus status = log.status();
+  LogWriterStatus status = log.status().at(Path("fifo"));
   EXPECT_GT(Dropped(status, LogDrop::kQueueFull), 0U);
   EXPECT_EQ(status.written + status.dropped_total() + status.queued, kOffered);
   log.Stop(seconds(10));
-  status = log.status();
+  status = log.status().at(Path("fifo"));
   EXPECT_EQ(status.queued, 0U);
   EXPECT_GT(Dropped(status, LogDrop::kStopped), 0U);
   EXPECT_EQ(status.written + status.dropped_total(), kOffered);
