@@ -209,7 +209,8 @@ TEST(H2cUpgradeTest, GoesOnInHttp2WithTheRequestAsStreamOne) {
             std::string::npos)
       << before.upstream();  // and ENABLE_PUSH 0
   EXPECT_NE(before.upstream().find("traceparent: "), std::string::npos);
-  const HttpRelay::Result result = before.Upstream(std::string(kSwitch) + "frames");
+  const std::string answer = std::string(kSwitch) + "frames";  // `rest` dies with it
+  const HttpRelay::Result result = before.Upstream(answer);
   EXPECT_EQ(result.action, HttpRelay::Action::kHttp2);
   EXPECT_EQ(before.downstream(), kSwitch);
   EXPECT_EQ(proxy::AsText(result.rest), "frames");
