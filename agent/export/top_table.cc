@@ -26,8 +26,10 @@ std::string DestinationOf(const Flow& flow) {
   return name;
 }
 
-bool HasRequests(const Flow& flow) {
-  return flow.protocol == observe::Protocol::kHttp1 || flow.protocol == observe::Protocol::kHttp2;
+// A connection of HTTP that made no request says nothing about how long one takes.
+bool HasDuration(const Flow& flow) {
+  return flow.is_request || flow.protocol == observe::Protocol::kOpaque ||
+         flow.protocol == observe::Protocol::kTls;
 }
 
 }  // namespace
@@ -108,7 +110,7 @@ void TopTable::Add(const Flow& flow) {
   cell.row.encrypted += flow.mtls == observe::MtlsState::kOff ? 0 : 1;
   cell.row.sent_bytes += flow.bytes_sent;
   cell.row.received_bytes += flow.bytes_received;
-  if (flow.is_request || !HasRequests(flow)) {
+  if (HasDuration(flow)) {
     cell.latency.Add(flow.timing.total);
   }
 }
