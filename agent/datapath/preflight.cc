@@ -87,7 +87,9 @@ CheckResult CheckPrograms() {
   }
   if (!(*programs)->has_fentry()) {
     return Bad(std::move(result), CheckOutcome::kWarn,
-               "fentry refused; using a tracepoint for the end of listening sockets", "");
+               "fentry refused; using a tracepoint for the end of listening sockets",
+               "nothing has to be done; a kernel built with "
+               "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y saves the tracepoint");
   }
   return Ok(std::move(result), "all programs and maps load");
 }
@@ -128,7 +130,8 @@ CheckResult CheckCapabilities() {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   std::array<__user_cap_data_struct, 2> data{};
   if (::syscall(SYS_capget, &header, data.data()) != 0) {
-    return Bad(std::move(result), CheckOutcome::kUnknown, "capabilities cannot be read", "");
+    return Bad(std::move(result), CheckOutcome::kUnknown, "capabilities cannot be read",
+               "grep Cap /proc/self/status");
   }
   constexpr std::array kNeeded = {
       std::pair{CAP_BPF, "CAP_BPF"}, std::pair{CAP_NET_ADMIN, "CAP_NET_ADMIN"},
@@ -187,7 +190,7 @@ CheckResult CheckLimits(const Options& options, unsigned workload_count) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
     return Bad(std::move(result), CheckOutcome::kUnknown, "the descriptor limit cannot be read",
-               "");
+               "ulimit -n");
   }
   const unsigned needed =
       kDescriptorsOfAgent +
