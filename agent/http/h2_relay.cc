@@ -7,6 +7,9 @@
 namespace weir::http {
 namespace {
 
+// Of a frame's header, whose highest bit is reserved (RFC 9113 section 4.1).
+constexpr std::size_t kReservedBitByte = 5;
+
 constexpr std::uint32_t kMaxPings = 1000;  // unanswered ones that are counted
 
 // What a violation of the framing is called.
@@ -60,9 +63,12 @@ std::span<const std::uint8_t> H2Relay::Receive(H2Side from, std::span<const std:
     TakePreface(turn, bytes);
   }
   while (!bytes.empty() && !closed()) {
-    const std::uint8_t* const begin = turn.dir.reader.at_frame_border() ? bytes.data() : nullptr;
+    const std::uint8_t* begin = turn.dir.reader.at_frame_border() ? bytes.data() : nullptr;
     const H2Event event = turn.dir.reader.Next(bytes);
     if (event.kind != H2EventKind::kNeedMore) {
+      if (begin != nullptr && (begin[kReservedBitByte] & 0x80U) != 0) {
+        begin = nullptr;  // must not be passed on: the header is written anew
+      }
       TakeEvent(turn, event, begin, bytes.data());
     }
   }
