@@ -58,6 +58,9 @@ class UnitTest(unittest.TestCase):
         cls.machine.boot()
         cls.machine.run("systemctl", "start", "shop.service")
         wait_until("the unit listens", LOG, lambda: ":8080" in cls.machine.run("ss", "-Hltn"))
+        # The kernel adds it by itself, some time after the link is up.
+        wait_until("the link-local address", LOG, lambda: "local fe80::" in cls.machine.run(
+            "ip", "-6", "route", "show", "table", "local", "dev", "uplink0"))
         cls.before = cls.machine_state()
         cls.machine.run("systemctl", "start", "weir-agent.service")
         topology.start_in_pod(cls.pod, ["python3", "-m", "http.server", "8080", "--bind", cls.pod.address,
