@@ -282,7 +282,8 @@ class FaultsTest(unittest.TestCase):
         self.assertLess(last, 95)
         after = {node.name: (bed.descriptors(node), bed.resident(node)) for node in (self.a, self.b)}
         for name, (descriptors, resident) in after.items():
-            self.assertLess(descriptors, baseline[name][0] + 20)
+            # What stays are batches of delivery sockets, for the next connections.
+            self.assertLess(descriptors, baseline[name][0] + 100)
             self.assertLess(resident, baseline[name][1] + scaled(8, 32) * 1024)
         wait_until("service", "weir status", self.answers)
         figure("F18", f"{count} half-open peers, reaped {first:.0f} to {last:.0f} s after the cut; RSS KiB " + ", ".join(
@@ -541,9 +542,9 @@ class FaultsTest(unittest.TestCase):
             "websocket": (b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                           b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
                           b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
-            "h2c": (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-                    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
+            # h2c is followed further: http2_e2e has it.
+            "echo": (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+                     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"),
             "connect": (b"CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n")}
         for number, (name, (request, answer)) in enumerate(requests.items()):
             near, far = self.bed_pair(9620 + number)
@@ -552,7 +553,7 @@ class FaultsTest(unittest.TestCase):
             while not head.endswith(b"\r\n\r\n"):
                 head += far.recv(4096)
             added = [line for line in head.split(b"\r\n") if line not in request.split(b"\r\n")]
-            self.assertTrue(all(line.startswith(b"traceparent: ") for line in added), (name, added))
+            self.assertTrue(all(line.startswith((b"traceparent: ", b"tracestate: ")) for line in added), (name, added))
             far.sendall(answer)
             self.assertEqual(read_exactly(near, len(answer)), answer)
             self.exchange(near, far, scaled(1, 16) << 20, name)
