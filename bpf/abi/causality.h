@@ -54,7 +54,7 @@ WEIR_ABI_SIZE(weir_calls, 16);
 struct weir_slot {
   /* Written by the agent alone. */
   __u32 handle; /* 0: unused */
-  __u32 number; /* of the request under way, from 1; 0 while `context` is written */
+  __u32 number; /* of the request under way, from 1; 0: none yet */
   __u32 flags;
   __u32 padding;
   struct weir_trace_context context;

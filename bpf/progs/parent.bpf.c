@@ -180,6 +180,25 @@ static __always_inline void weir_mark_multiplexed(struct weir_parent_socket* soc
   __sync_fetch_and_add(&process->multiplexed, 1);
 }
 
+static __always_inline void weir_unmark_multiplexed(struct weir_parent_socket* socket) {
+  if (!(socket->flags & WEIR_SOCKET_MULTIPLEXED)) {
+    return;
+  }
+  socket->flags &= ~WEIR_SOCKET_MULTIPLEXED;
+  struct weir_process* process = bpf_map_lookup_elem(&weir_processes, &socket->process);
+  if (process && process->born == socket->born) {
+    __sync_fetch_and_add(&process->multiplexed, -1);
+  }
+}
+
+// Bytes that the agent delivers without a request's number are of a protocol that it does
+// not follow: how many requests they are nobody knows.
+static __always_inline int weir_is_multiplexed(const struct weir_parent_socket* socket,
+                                               const struct weir_slot* slot) {
+  return slot ? !slot->number || (slot->flags & WEIR_SLOT_MULTIPLEXED)
+              : socket->flags & WEIR_SOCKET_MULTIPLEXED;
+}
+
 static __always_inline void weir_read_inbound(struct sock* sk, struct weir_parent_socket* socket,
                                               struct weir_thread* thread, int flags) {
   struct weir_process_key key = weir_this_process();
@@ -187,22 +206,16 @@ static __always_inline void weir_read_inbound(struct sock* sk, struct weir_paren
   if (!process) {
     return;
   }
-  if (socket->flags & WEIR_SOCKET_MULTIPLEXED) {
-    weir_begin_turn(thread, sk, flags, 0);
-    return;
-  }
   struct weir_slot* slot = weir_slot_of(socket->handle);
-  if (slot && (slot->flags & WEIR_SLOT_MULTIPLEXED)) {
-    weir_mark_multiplexed(socket, &key, process);
+  if (weir_is_multiplexed(socket, slot)) {
+    if (!(socket->flags & WEIR_SOCKET_MULTIPLEXED)) {
+      weir_mark_multiplexed(socket, &key, process);
+    }
     weir_begin_turn(thread, sk, flags, 0);
     return;
   }
-  __u64 request = weir_foreign_request(sk);
-  if (slot && slot->number) {
-    request = (__u64)socket->handle << 32 | slot->number;
-  } else {
-    slot = 0;
-  }
+  weir_unmark_multiplexed(socket);
+  __u64 request = slot ? (__u64)socket->handle << 32 | slot->number : weir_foreign_request(sk);
   weir_begin_turn(thread, sk, flags, request);
   if (request != socket->request || !(socket->flags & WEIR_SOCKET_OPEN)) {
     weir_watch_threads(thread, request, &key, process);
@@ -369,7 +382,7 @@ static __always_inline int weir_copy_context(struct weir_trace_context* to, __u6
     return 0;
   }
   *to = slot->context;
-  barrier();
+  __sync_fetch_and_add(&slot->state, 0);  // a barrier: what follows is read behind the copy
   return slot->handle == (__u32)(request >> 32) && slot->number == (__u32)request;
 }
 
@@ -379,7 +392,7 @@ static __always_inline int weir_copy_span(struct weir_span_ref* to, __u64 reques
     return 0;
   }
   *to = slot->context.span;
-  barrier();
+  __sync_fetch_and_add(&slot->state, 0);
   return slot->handle == (__u32)(request >> 32) && slot->number == (__u32)request;
 }
 
@@ -527,12 +540,8 @@ static __always_inline void weir_on_leave(struct sock* sk, struct weir_parent_so
     // bytes; the latter runs in the process that had the request.
     int aborted = open && now == BPF_TCP_CLOSE;
     weir_close_request(socket, aborted);
-    if (now == BPF_TCP_CLOSE && (socket->flags & WEIR_SOCKET_MULTIPLEXED)) {
-      socket->flags &= ~WEIR_SOCKET_MULTIPLEXED;
-      struct weir_process* process = bpf_map_lookup_elem(&weir_processes, &socket->process);
-      if (process && process->born == socket->born) {
-        __sync_fetch_and_add(&process->multiplexed, -1);
-      }
+    if (now == BPF_TCP_CLOSE) {
+      weir_unmark_multiplexed(socket);
     }
   } else if (now == BPF_TCP_CLOSE && (socket->flags & WEIR_SOCKET_HINTED)) {
     struct weir_tuple tuple = weir_tuple_of_sock(sk);

@@ -323,6 +323,19 @@ TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
 }
 
+TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
+  Delivery one = Deliver();
+  Delivery opaque = Deliver();
+  Outbound outbound = Connect();
+  Calibrate(one, outbound);
+  Write(opaque.agent);  // without a number
+  Read(opaque.app);
+  Request(one);
+  Read(one.app);
+  EXPECT_FALSE(Call(outbound).has_value());
+  EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
+}
+
 TEST_F(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   Delivery one = Deliver();
   Delivery probe = DeliverUnknown();
