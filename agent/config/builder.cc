@@ -342,6 +342,7 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
   local->trace.formats = config.trace_formats;
   local->tls_mode = config.mode.value_or(local->tls_mode);
   local->on_agent_down = config.on_agent_down.value_or(local->on_agent_down);
+  local->causality = config.causality;
   local->resource.service_namespace = config.ns;
   local->resource.service_instance_id = config.display_name();
   local->resource.attributes = {{"host.name", agent_.node_name}};
