@@ -70,7 +70,8 @@ base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
                                 .name = name,
                                 .match = datapath::NetnsPath{where.path},
                                 .on_agent_down = local.on_agent_down,
-                                .ports = {}};
+                                .ports = {},
+                                .infer_parents = true};
   if (where.kind != config::MatchKind::kNetns) {
     enrolment.match = datapath::CgroupPath{where.path};
     for (const auto& inbound : local.workload->inbounds) {

@@ -109,6 +109,8 @@ void StreamSession::StartRelay() {
     options.trace.server = &server_side_->trace;
     options.trace.from_outside =
         flow_.mtls == observe::MtlsState::kOff;  // an address proves nobody
+    // So that a connection to the application is one request at a time.
+    options.max_open_requests = 1;
   }
   relay_ =
       std::make_unique<Http1Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string_view>
 
 #include "agent/base/clock.h"
@@ -12,6 +13,7 @@
 #include "agent/model/snapshot.h"
 #include "agent/observe/finish.h"
 #include "agent/proxy/request_trace.h"
+#include "agent/seam/causality.h"
 
 namespace weir::proxy {
 
@@ -26,16 +28,21 @@ struct Http1Context {
   RequestNotes notes;           // scratch
 };
 
+// Requests of one connection that may be unanswered; more are left in the socket.
+inline constexpr std::size_t kMaxOpenRequests = 64;
+
 // How one connection is relayed. If neither side makes spans, the trace headers pass
 // unchanged. The settings are not kept.
 struct Http1Options {
   http::Http1Limits limits;
   TracerOptions trace{};
   bool keep_query_values = false;
+  // Requests that may be unanswered at the upstream; others wait here.
+  std::size_t max_open_requests = kMaxOpenRequests;
 };
 
-// ExchangeHandler is told of each request exactly once, when it has ended: well, by an
-// error, or because the connection ended. Worker.
+// ExchangeHandler is told of each request when it begins, if it is a good one, and exactly
+// once when it has ended: well, by an error, or because the connection ended. Worker.
 class ExchangeHandler {
  public:
   ExchangeHandler() = default;
@@ -43,6 +50,10 @@ class ExchangeHandler {
   ExchangeHandler& operator=(const ExchangeHandler&) = delete;
   virtual ~ExchangeHandler() = default;
   virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
+  // Asked for a request that came without a trace: what is known of its parent.
+  virtual std::optional<seam::ParentHint> TakeParentHint() noexcept { return std::nullopt; }
+  // The request's trace is settled, and it is about to be passed on.
+  virtual void OnRequestStart(const observe::ExchangeResult& exchange) noexcept { (void)exchange; }
 };
 
 // Http1Relay follows the HTTP/1 messages of one application connection: downstream is who
@@ -90,8 +101,8 @@ class Http1Relay {
   [[nodiscard]] bool waiting_for_headers() const { return !request_head_.empty(); }
   // When that head began; meaningful while waiting_for_headers().
   [[nodiscard]] base::MonotonicTime head_began() const { return head_begin_; }
-  // False while requests must not be read: too many are unanswered, or an Upgrade or
-  // CONNECT waits for its answer. Ask again after OnUpstreamBytes.
+  // False while requests must not be read: too many are unanswered or wait here for their
+  // turn, or an Upgrade or CONNECT waits for its answer. Ask again after OnUpstreamBytes.
   [[nodiscard]] bool wants_downstream() const;
   // No request is open and none has begun.
   [[nodiscard]] bool idle() const { return open_.empty() && request_head_.empty(); }
@@ -148,6 +159,7 @@ class Http1Relay {
   void ResumeDownstream(const Output& out);
   void AnswerIfFailed(const Output& out, Result& result);
   void ReportFront();
+  void SettleTrace(Exchange& exchange);
   [[nodiscard]] bool blocked() const;
 
   Http1Context& context_;
@@ -167,6 +179,7 @@ class Http1Relay {
   std::uint32_t request_count_ = 0;
   Part downstream_ = Part::kHead;
   Part upstream_ = Part::kHead;
+  std::size_t max_open_requests_;
   bool keep_query_values_;
   bool upgrade_pending_ = false;
   bool upstream_ended_ = false;

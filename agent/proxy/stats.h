@@ -50,16 +50,17 @@ struct WorkerStats {
   Counter accepted_inbound;
   Counter open_sessions;  // gauge: application connections and streams being served
   TunnelCounters tunnels;
-  Counter bytes_sent;        // towards upstreams
-  Counter bytes_received;    // from upstreams
-  Counter requests;          // HTTP requests that ended
-  Counter connections;       // connections that ended, well or not
-  Counter probes;            // self-probes answered
-  Counter accept_pauses;     // times that accepting paused for want of descriptors
-  Counter detect_timeouts;   // protocol detections that ran out of time
-  Counter witnesses;         // witness connections made for same-node joins
-  Counter delivery_retries;  // delivery legs tried again from another port
-  Counter snapshots;         // snapshots installed
+  Counter bytes_sent;            // towards upstreams
+  Counter bytes_received;        // from upstreams
+  Counter requests;              // HTTP requests that ended
+  Counter connections;           // connections that ended, well or not
+  Counter probes;                // self-probes answered
+  Counter accept_pauses;         // times that accepting paused for want of descriptors
+  Counter detect_timeouts;       // protocol detections that ran out of time
+  Counter witnesses;             // witness connections made for same-node joins
+  Counter delivery_retries;      // delivery legs tried again from another port
+  Counter deliveries_untracked;  // delivery legs whose requests are nobody's inferred parents
+  Counter snapshots;             // snapshots installed
   // Refused or broken connections and requests, by why; kNone counts those that went well.
   std::array<Counter, observe::kReasonCount> reasons;
 

@@ -32,8 +32,12 @@ SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
 
 
 class CrmMesh:
-    def __init__(self, prefix, run, agent, cli):
+    def __init__(self, prefix, run, agent, cli, forward_headers=True, telemetry=""):
+        """`telemetry`: further lines of agent.yaml. Without `forward_headers` no service passes
+        the trace headers on."""
         self.cli = pathlib.Path(cli)
+        self.forward_headers = forward_headers
+        self.telemetry = telemetry
         self.topology = Topology(prefix, run, agent)
         for node in ("node-a", "node-b"):
             self.topology.add_node(node)
@@ -110,7 +114,7 @@ class CrmMesh:
                 f"stateDirectory: {node.run}/state\n"
                 f"ca:\n  rootBundle: {ca}/root.pem\n"
                 f"  certificate: {ca}/nodes/{node.name}.pem\n  key: {ca}/nodes/{node.name}.key\n"
-                f"workloads:\n{workloads}")
+                f"{self.telemetry}workloads:\n{workloads}")
 
     def start_agents(self):
         for node in self.nodes.values():
@@ -136,6 +140,7 @@ class CrmMesh:
         run = self.topology.run
         topology = self.topology
         crm = HERE / "crm"
+        forward = {"FORWARD_TRACE_HEADERS": "1" if self.forward_headers else "0"}
         topology.start_in_pod(self.pods["redis"],
                               ["redis-server", "--port", "6379", "--bind", "0.0.0.0", "-::*", "--save", "",
                                "--appendonly", "no", "--protected-mode", "no", "--dir", run])
@@ -145,12 +150,14 @@ class CrmMesh:
                               {"PORT": "8080", "REDIS_HOST": self.pods["redis"].address,
                                "REDIS_PORT": "6379"})
         topology.start_in_pod(self.pods["crm-conductor"], ["python3", crm / "conductor.py"],
-                              {"PORT": "8080", "SALESFORCE_URL": "http://" + at["crm-salesforce"],
+                              {**forward, "PORT": "8080", "SALESFORCE_URL": "http://" + at["crm-salesforce"],
                                "DATABASE_URL": "http://" + at["crm-database"]})
         topology.start_in_pod(self.pods["crm-mobile"], ["node", crm / "mobile.js"],
-                              {"PORT": "8080", "CONDUCTOR_URL": "http://" + at["crm-conductor"]})
+                              {**forward, "PORT": "8080", "CONDUCTOR_URL": "http://" + at["crm-conductor"]})
         conf = run / "gateway.conf"
         conf.write_text((crm / "gateway.nginx.conf").read_text()
+                        .replace("@HEADERS@", "" if self.forward_headers else
+                                 'proxy_set_header traceparent ""; proxy_set_header tracestate "";')
                         .replace("@RUN@", str(run)).replace("@MOBILE@", at["crm-mobile"]))
         topology.start_in_pod(self.pods["gateway"], ["nginx", "-c", conf, "-e", run / "gateway.log"])
         for name, pod in self.pods.items():
