@@ -14,6 +14,7 @@
 #include "agent/config/agent_config.h"
 #include "agent/config/document_readers.h"
 #include "agent/config/documents.h"
+#include "agent/config/resource.h"
 #include "agent/config/target.h"
 #include "agent/config/yaml.h"
 #include "agent/model/identity.h"
@@ -322,6 +323,10 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
                                                              model::LocalId id) {
   auto local = std::make_shared<model::LocalWorkload>();
   local->id = id;
+  ResourceFacts facts{.name = config.name, .ns = config.ns, .node = agent_.node_name};
+  if (config.match_kind == MatchKind::kUnit) {
+    facts.unit = config.match;
+  }
   const auto found = entries_.find(config.display_name());
   if (found != entries_.end()) {
     const DataplaneDocument& document = *found->second.document;
@@ -330,21 +335,18 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
     local->tls_mode = ModeOf(document);
     local->trace = TraceOf(document);
     local->on_agent_down = document.on_agent_down.value_or(local->on_agent_down);
-    const std::string service = document.envelope.Label("app.kubernetes.io/name");
-    local->resource.service_name = service.empty() ? config.name : service;
-    local->resource.service_version = document.envelope.Label("app.kubernetes.io/version");
+    facts.labels = document.envelope.labels;
+    facts.kubernetes = document.envelope.kubernetes;
+    facts.pod = facts.kubernetes ? document.envelope.name : std::string();
   } else {
     local->workload = MakeUnlisted(config);
-    local->resource.service_name = config.name;
   }
   local->trace.tail = agent_.telemetry.tail;
   local->trace.is_boundary = config.trace_boundary;
   local->trace.formats = config.trace_formats;
   local->tls_mode = config.mode.value_or(local->tls_mode);
   local->on_agent_down = config.on_agent_down.value_or(local->on_agent_down);
-  local->resource.service_namespace = config.ns;
-  local->resource.service_instance_id = config.display_name();
-  local->resource.attributes = {{"host.name", agent_.node_name}};
+  local->resource = MakeResource(facts);
   return local->workload == nullptr ? nullptr : local;
 }
 

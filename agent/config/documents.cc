@@ -153,7 +153,7 @@ void ReadMetadata(Fields& root, Envelope& envelope) {
   envelope.labels = metadata.StringMap("labels");
   CheckLabels(envelope.labels, metadata, "labels");
   for (auto& [key, value] : metadata.StringMap("annotations")) {
-    if (key.starts_with("weir.io/")) {
+    if (key.starts_with("weir.io/") || key.starts_with("resource.opentelemetry.io/")) {
       CheckLabels({{key, value}}, metadata, "annotations");
       envelope.labels.emplace(key, value);
     }
