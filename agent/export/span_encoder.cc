@@ -178,8 +178,14 @@ void SpanEncoder::RequestAttributes(const Record& record, const HttpExchange& ht
 
 void SpanEncoder::ServerName(const Record& record, const HttpExchange& http) {
   const base::Endpoint& destination = record.flow.destination.endpoint;
-  const bool is_forwarded = !record.span->is_client && !http.forwarded_host.empty();
-  const HostPort named = SplitHost(is_forwarded ? http.forwarded_host : http.host);
+  if (!record.span->is_client && !http.forwarded_host.empty()) {
+    const HostPort named = SplitHost(http.forwarded_host);
+    const int usual = http.forwarded_scheme == "https" ? 443 : 80;
+    Text("server.address", named.host);
+    Number("server.port", named.port != 0 ? named.port : usual);
+    return;
+  }
+  const HostPort named = SplitHost(http.host);
   if (named.host.empty()) {
     Text("server.address", destination.address.ToString());
   } else {

@@ -39,6 +39,13 @@ constexpr std::array<CharacterForm, 8> kForms = {{
     {.first_from = 0xf4, .first_to = 0xf4, .size = 4, .second_from = 0x80, .second_to = 0x8f},
 }};
 
+constexpr std::string_view kCutMark = "\xe2\x80\xa6";  // an ellipsis
+
+// Parameters whose values are signatures or keys (semantic conventions, url.full and url.query).
+constexpr std::array<std::string_view, 7> kSecretKeys = {
+    "AWSAccessKeyId",   "Signature",           "sig", "X-Goog-Signature", "X-Amz-Signature",
+    "X-Amz-Credential", "X-Amz-Security-Token"};
+
 // Bytes of the UTF-8 character that `text` (not empty) begins with; 0 if it begins with none.
 std::size_t CharacterBytes(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
@@ -88,17 +95,23 @@ std::optional<SampledBy> Sample(const Flow& flow, const ExchangeResult& exchange
 }  // namespace
 
 std::string CleanText(std::string_view text, std::size_t limit_bytes) {
-  const std::string_view head = text.substr(0, limit_bytes);
-  if (std::ranges::all_of(head, [](char c) { return (c & 0x80) == 0; })) {
-    return std::string(head);
+  const bool is_ascii =
+      std::ranges::all_of(text.substr(0, limit_bytes), [](char c) { return (c & 0x80) == 0; });
+  if (is_ascii && text.size() <= limit_bytes) {
+    return std::string(text);
   }
   std::string clean;
-  clean.reserve(head.size());
+  clean.reserve(std::min(text.size(), limit_bytes));
+  std::size_t cut_at = 0;  // where the mark fits in behind
   while (!text.empty()) {
     const std::size_t bytes = CharacterBytes(text);
     const std::size_t taken = std::max<std::size_t>(bytes, 1);
     if (clean.size() + taken > limit_bytes) {
-      break;
+      if (limit_bytes >= kCutMark.size()) {
+        clean.resize(cut_at);
+        clean += kCutMark;
+      }
+      return clean;
     }
     if (bytes == 0) {
       clean += '?';
@@ -106,28 +119,30 @@ std::string CleanText(std::string_view text, std::size_t limit_bytes) {
       clean += text.substr(0, bytes);
     }
     text.remove_prefix(taken);
+    if (clean.size() + kCutMark.size() <= limit_bytes) {
+      cut_at = clean.size();
+    }
   }
   return clean;
 }
 
 std::string RedactQuery(std::string_view query, bool keep_values, std::size_t limit_bytes) {
-  if (keep_values) {
-    return CleanText(query, limit_bytes);
-  }
-  std::string keys;
+  std::string kept;
   // Not more than what can be shown: a query can be as long as a request line.
-  while (!query.empty() && keys.size() <= limit_bytes) {
+  while (!query.empty() && kept.size() <= limit_bytes) {
     const std::size_t pair_end = query.find('&');
     const std::string_view pair = query.substr(0, pair_end);
-    if (const std::string_view key = pair.substr(0, pair.find('=')); !key.empty()) {
-      if (!keys.empty()) {
-        keys += '&';
-      }
-      keys += key;
+    const std::string_view key = pair.substr(0, pair.find('='));
+    if (!key.empty()) {
+      kept += kept.empty() ? "" : "&";
+      const bool has_value = keep_values && key.size() < pair.size();
+      const bool is_secret = has_value && std::ranges::find(kSecretKeys, key) != kSecretKeys.end();
+      kept += is_secret || !has_value ? key : pair;
+      kept += is_secret ? "=REDACTED" : "";
     }
     query = pair_end == std::string_view::npos ? std::string_view() : query.substr(pair_end + 1);
   }
-  return CleanText(keys, limit_bytes);
+  return CleanText(kept, limit_bytes);
 }
 
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,

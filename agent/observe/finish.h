@@ -44,12 +44,13 @@ struct ExchangeResult {
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
                      std::shared_ptr<const model::LocalWorkload> local);
 
-// `text` cut to at most `limit_bytes` on a character border, with every byte that is not
-// part of a UTF-8 character replaced by '?': records are UTF-8, peers' bytes need not be.
+// `text` cut to at most `limit_bytes` on a character border, with an ellipsis at the end if
+// it was cut, and with every byte that is not part of a UTF-8 character replaced by '?':
+// records are UTF-8, peers' bytes need not be.
 std::string CleanText(std::string_view text, std::size_t limit_bytes);
 
-// The keys of a query string, "a&b" for "a=1&b=2"; whole pairs with `keep_values`. Cut
-// like CleanText.
+// The keys of a query string, "a&b" for "a=1&b=2"; whole pairs with `keep_values`, but for
+// signatures and keys of storage services, "sig=REDACTED". Cut like CleanText.
 std::string RedactQuery(std::string_view query, bool keep_values, std::size_t limit_bytes);
 
 }  // namespace weir::observe

@@ -195,16 +195,22 @@ TEST(FinishRequestTest, GivesLinksToTheFirstSpanAndTagsToEach) {
   EXPECT_EQ(FinishRequest(connection, exchange, nullptr).span->links.size(), kMaxSpanLinks);
 }
 
-TEST(CleanTextTest, CutsOnCharacterBorders) {
+const std::string kMark = "\xe2\x80\xa6";
+
+TEST(CleanTextTest, CutsOnCharacterBordersAndMarksIt) {
   const std::string text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";  // 1, 2, 3 and 4 bytes
   EXPECT_EQ(CleanText(text, 100), text);
   EXPECT_EQ(CleanText(text, 10), text);
-  EXPECT_EQ(CleanText(text, 9), text.substr(0, 6));
-  EXPECT_EQ(CleanText(text, 6), text.substr(0, 6));
-  EXPECT_EQ(CleanText(text, 5), text.substr(0, 3));
-  EXPECT_EQ(CleanText(text, 2), "a");
+  EXPECT_EQ(CleanText(text, 9), text.substr(0, 6) + kMark);
+  EXPECT_EQ(CleanText(text, 8), text.substr(0, 3) + kMark);
+  EXPECT_EQ(CleanText(text, 6), text.substr(0, 3) + kMark);
+  EXPECT_EQ(CleanText(text, 5), text.substr(0, 1) + kMark);
+  EXPECT_EQ(CleanText(text, 3), kMark);
+  EXPECT_EQ(CleanText(text, 2), "a");  // no room for the mark
   EXPECT_EQ(CleanText(text, 0), "");
-  EXPECT_EQ(CleanText("abc", 2), "ab");
+  EXPECT_EQ(CleanText("abcdef", 6), "abcdef");
+  EXPECT_EQ(CleanText("abcdefg", 6), "abc" + kMark);
+  EXPECT_EQ(CleanText("\xff\xff\xff\xff\xff", 4), "?" + kMark);
 }
 
 TEST(CleanTextTest, ReplacesWhatIsNotUtf8) {
@@ -226,7 +232,11 @@ TEST(RedactQueryTest, KeepsKeysOnly) {
   EXPECT_EQ(RedactQuery("a&b=&=c&&d=e=f", false, 100), "a&b&d");
   EXPECT_EQ(RedactQuery("", false, 100), "");
   EXPECT_EQ(RedactQuery("token=secret&user=joe", true, 100), "token=secret&user=joe");
-  EXPECT_EQ(RedactQuery("abc=1&def=2", false, 5), "abc&d");
+  EXPECT_EQ(RedactQuery("abc=1&def=2", false, 7), "abc&def");
+  EXPECT_EQ(RedactQuery("abc=1&def=2", false, 6), "abc" + kMark);
+  EXPECT_EQ(RedactQuery("a=1&sig=secret&b=2", true, 100), "a=1&sig=REDACTED&b=2");
+  EXPECT_EQ(RedactQuery("X-Amz-Signature=s&Signature&sign=x", true, 100),
+            "X-Amz-Signature=REDACTED&Signature&sign=x");
 }
 
 }  // namespace

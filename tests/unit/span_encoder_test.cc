@@ -141,6 +141,29 @@ TEST(SpanEncoderTest, NamesUnknownMethodHttp) {
   EXPECT_EQ(attributes.at("http.request.method_original"), "get");
 }
 
+TEST(SpanEncoderTest, TakesServerSchemeAndClientOfAServerSpanFromTheProxyBefore) {
+  Record record = MakeRequest(/*is_client=*/false);
+  record.flow.http->forwarded_host = "shop.test";
+  record.flow.http->forwarded_scheme = "https";
+  record.flow.http->forwarded_client = "192.0.2.1";
+  Attributes attributes = ToMap(EncodeOne(record).attributes());
+  EXPECT_EQ(attributes.at("server.address"), "shop.test");
+  EXPECT_EQ(attributes.at("server.port"), "443");
+  EXPECT_EQ(attributes.at("url.scheme"), "https");
+  EXPECT_EQ(attributes.at("client.address"), "192.0.2.1");
+  EXPECT_EQ(attributes.at("network.peer.address"), "198.18.0.1");
+  record.flow.http->forwarded_host = "shop.test:8443";
+  EXPECT_EQ(ToMap(EncodeOne(record).attributes()).at("server.port"), "8443");
+  record.flow.http->forwarded_host = "shop.test";
+  record.flow.http->forwarded_scheme = "";
+  EXPECT_EQ(ToMap(EncodeOne(record).attributes()).at("server.port"), "80");
+  // A client's span is about whom it asked.
+  record.span->is_client = true;
+  attributes = ToMap(EncodeOne(record).attributes());
+  EXPECT_EQ(attributes.at("server.address"), "back");
+  EXPECT_FALSE(attributes.contains("client.address"));
+}
+
 TEST(SpanEncoderTest, TakesServerFromHostOrDestination) {
   struct Case {
     const char* host;
