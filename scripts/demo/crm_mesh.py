@@ -32,13 +32,14 @@ SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
 
 
 class CrmMesh:
-    def __init__(self, prefix, run, agent, cli):
+    def __init__(self, prefix, run, agent, cli, services=None):
+        self.services = services or SERVICES  # of the CRM application, unless others are given
         self.cli = pathlib.Path(cli)
         self.topology = Topology(prefix, run, agent)
         for node in ("node-a", "node-b"):
             self.topology.add_node(node)
         self.pods = {name: self.topology.add_pod(name, self.topology.nodes[node])
-                     for name, (node, _, _) in SERVICES.items()}
+                     for name, (node, _, _) in self.services.items()}
         self.client = self.topology.nodes["node-a"]
 
     @property
@@ -77,11 +78,15 @@ class CrmMesh:
         self.documents.mkdir()
         (self.documents / "gateway-tls.yaml").write_text(self._permissive_gateway())
         for name, pod in self.pods.items():
-            _, hint, port = SERVICES[name]
+            _, hint, port = self.services[name]
             (self.documents / f"{name}.yaml").write_text(self._dataplane(name, pod, hint, port))
         for node in self.nodes.values():
             sh(self.cli, "ca", "node", node.name, "--dir", run / "ca")
             (node.run / "agent.yaml").write_text(self._agent_config(node))
+
+    def workload_options(self, name):
+        """More lines of a workload in agent.yaml; other applications than the CRM have some."""
+        return ""
 
     def _permissive_gateway(self):
         return ("type: MeshTLS\nname: gateway-in-the-clear\nmesh: default\nspec:\n"
@@ -101,7 +106,7 @@ class CrmMesh:
         ca = self.topology.run / "ca"
         workloads = "".join(
             f"- name: {name}\n  namespace: crm\n  serviceAccount: {name}\n"
-            f"  match:\n    netns: {pod.netns}\n"
+            f"  match:\n    netns: {pod.netns}\n{self.workload_options(name)}"
             for name, pod in self.pods.items() if pod.node is node)
         return (f"node: {node.name}\ntrustDomain: {TRUST_DOMAIN}\n"
                 f"meshRanges: [198.18.0.0/15, \"fd00:18::/32\"]\n"
@@ -133,7 +138,7 @@ class CrmMesh:
 
     def start_application(self):
         """Starts every service in its pod; the first one that does not listen is named."""
-        at = {name: f"{pod.address}:{SERVICES[name][2]}" for name, pod in self.pods.items()}
+        at = {name: f"{pod.address}:{self.services[name][2]}" for name, pod in self.pods.items()}
         run = self.topology.run
         topology = self.topology
         crm = HERE / "crm"
@@ -155,7 +160,7 @@ class CrmMesh:
                         .replace("@RUN@", str(run)).replace("@MOBILE@", at["crm-mobile"]))
         topology.start_in_pod(self.pods["gateway"], ["nginx", "-c", conf, "-e", run / "gateway.log"])
         for name, pod in self.pods.items():
-            port = SERVICES[name][2]
+            port = self.services[name][2]
             wait_until(f"{name} listens on port {port}", f"look at {run}/{name}.log",
                        lambda pod=pod, port=port: f":{port} " in topology.in_netns(
                            pod.netns, "ss", "-Hltn", check=False))

@@ -14,3 +14,8 @@ foreach(name faults_e2e bad_input_e2e)
   # With WEIR_TEST_FULL=1 the faults take almost half an hour.
   set_tests_properties(${name} PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 2700)
 endforeach()
+
+# What its services need is installed by scripts/install-deps test.
+add_test(NAME sdk_nesting_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/sdk_nesting_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
+set_tests_properties(sdk_nesting_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
