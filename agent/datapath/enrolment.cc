@@ -289,9 +289,14 @@ base::Result<void> DatapathImpl::Expect(const std::vector<ExpectedCgroup>& cgrou
       MapErase(map(Map::kCgroups), id);
     }
   }
-  expecting_ = !wanted.empty();
-  if (auto held = HoldHome(); !held) {
-    return held;
+  const bool had = std::exchange(expecting_, !wanted.empty());
+  const auto home = namespaces_.find(home_cookie_);
+  const bool held = home != namespaces_.end() && home->second->lookup().valid();
+  if (had == expecting_ && (held || !expecting_)) {
+    return {};  // every second: nothing changed that is pinned
+  }
+  if (auto done = HoldHome(); !done) {
+    return done;
   }
   return SyncPins();
 }
