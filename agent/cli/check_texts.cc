@@ -5,7 +5,7 @@
 namespace weir::cli {
 namespace {
 
-constexpr std::array<CheckText, 28> kTexts = {{
+constexpr std::array<CheckText, 29> kTexts = {{
     {"WK101", "kernel is new enough",
      "The running kernel against 6.1, the oldest that has what interception needs: the network "
      "namespace's cookie in every hook, and a sk_lookup program per namespace.",
@@ -49,6 +49,11 @@ constexpr std::array<CheckText, 28> kTexts = {{
     {"WK109", "limits fit the number of workloads",
      "The agent's limit of open files against what its workloads may need.",
      "New connections are refused when the limit is reached.", "LimitNOFILE= in the unit file."},
+    {"WK110", "kernel tells what a request was sent for",
+     "The tracepoints sock_recv_length (since 6.3), tcp_sendmsg_locked (since 6.16) and "
+     "inet_sock_set_state: the program on them is loaded and attached for a moment.",
+     "Requests of applications that do not forward trace headers begin traces of their own.",
+     "Boot a kernel of 6.16 or later, or let the applications forward traceparent."},
     {"WK201", "agent is alive and of the command's version",
      "The agent's answer, and its version against that of this command.",
      "A different version is a warning; another API version ends the command with exit code 5.",

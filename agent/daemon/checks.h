@@ -21,7 +21,7 @@ struct CheckInput {
 
 void FillCheck(const datapath::CheckResult& from, v1::CheckResult& to);
 
-// Runs the checks WK101-WK109, WK201-WK208, WK301-WK304, WK401-WK405, WK501 and WK701 on
+// Runs the checks WK101-WK110, WK201-WK208, WK301-WK304, WK401-WK405, WK501 and WK701 on
 // this node. Reads files and the facts; changes nothing. Any thread but a worker.
 v1::CheckReport RunChecks(const CheckInput& input);
 

@@ -96,7 +96,7 @@ int main(int argc, char** argv) {
   auto* config = app.add_option("-c,--config", arguments.config_path, "This node's configuration")
                      ->capture_default_str();
   app.set_version_flag("--version", std::string("weir-agent ") + WEIR_VERSION);
-  auto* check = app.add_subcommand("check", "Check this machine (WK101 to WK109)");
+  auto* check = app.add_subcommand("check", "Check this machine (WK101 to WK110)");
   bool before_installation = false;  // accepted: there is no other form here
   check->add_flag("--pre", before_installation, "Before an installation; see `weir check`");
   check->add_option("-o,--output", arguments.output, "text or json")

@@ -7,7 +7,7 @@
 // What `weir-agent` does besides running: nothing here needs or disturbs a running agent.
 namespace weir::daemon {
 
-// Prints the checks WK101 to WK109 and WK205 as text or JSON; exit status 0, or 1 when one
+// Prints the checks WK101 to WK110 and WK205 as text or JSON; exit status 0, or 1 when one
 // failed.
 int RunPreflight(const datapath::Options& options, unsigned workload_count, bool json);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "agent/datapath/bpf_map.h"
@@ -68,12 +69,16 @@ base::Result<std::unique_ptr<Datapath>> Datapath::Create(Options options) {
     return std::unexpected(programs.error());
   }
   auto features = ProbeFeatures(**programs);
+  auto parent = ParentProgram::Load(**programs);
+  const base::Result<void> loaded = parent ? base::Result<void>() : std::unexpected(parent.error());
+  std::ranges::move(CausalityFeatures(loaded), std::back_inserter(features));
   return DatapathImpl::Create({.options = std::move(options),
                                .cgroup_path = std::move(*cgroup_path),
                                .home = std::move(*home),
                                .cgroup = std::move(cgroup),
                                .pins = std::move(*pins),
                                .programs = std::move(*programs),
+                               .parent = parent ? std::move(*parent) : nullptr,
                                .features = std::move(features)});
 }
 
@@ -84,7 +89,9 @@ DatapathImpl::DatapathImpl(Parts parts)
       table_(parts_.home.get()),
       legs_(table_, parts_.programs->map(Map::kSockets), parts_.options.fwmark),
       originals_map_(parts_.programs->map(Map::kOriginals)),
-      legs_map_(parts_.programs->map(Map::kLegs)) {}
+      legs_map_(parts_.programs->map(Map::kLegs)),
+      slots_(parts_.parent == nullptr ? nullptr : parts_.parent->slots(),
+             parts_.options.worker_count) {}
 
 base::Result<std::unique_ptr<Datapath>> DatapathImpl::Create(Parts parts) {
   std::unique_ptr<DatapathImpl> created(new DatapathImpl(std::move(parts)));
@@ -211,19 +218,28 @@ base::Result<void> DatapathImpl::SyncPins() {
   return result;
 }
 
-std::optional<seam::OriginalDestination> DatapathImpl::TakeOriginalDestination(
-    const seam::Listener& listener, const base::ConnectionTuple& accepted) {
-  const auto workload = table_.Find(listener.owner);
+std::optional<weir_tuple> DatapathImpl::KeyOf(model::LocalId of,
+                                              const base::ConnectionTuple& accepted) const {
+  const auto workload = table_.Find(of);
   if (!workload) {
     return std::nullopt;
   }
-  weir_tuple key{};  // as the application's side sees it
+  weir_tuple key{};  // as the opening side sees it
   key.netns_cookie = workload->cookie;
   key.local = ToAbi(accepted.remote.address);
   key.remote = ToAbi(accepted.local.address);
   key.local_port = accepted.remote.port;
   key.remote_port = accepted.local.port;
-  const auto record = MapTake<weir_original>(originals_map_, key);
+  return key;
+}
+
+std::optional<seam::OriginalDestination> DatapathImpl::TakeOriginalDestination(
+    const seam::Listener& listener, const base::ConnectionTuple& accepted) {
+  const auto key = KeyOf(listener.owner, accepted);
+  if (!key) {
+    return std::nullopt;
+  }
+  const auto record = MapTake<weir_original>(originals_map_, *key);
   // Of another workload: its listener was called directly, or the port was reused.
   if (!record || record->local_id != static_cast<std::uint32_t>(listener.owner)) {
     return std::nullopt;
@@ -240,22 +256,21 @@ std::optional<seam::OriginalDestination> DatapathImpl::TakeOriginalDestination(
 
 std::optional<seam::OwnLeg> DatapathImpl::FindOwnLeg(model::LocalId source,
                                                      const base::ConnectionTuple& accepted) {
-  const auto workload = table_.Find(source);
-  if (!workload) {
-    return std::nullopt;
-  }
-  weir_tuple key{};  // as the opening side sees it
-  key.netns_cookie = workload->cookie;
-  key.local = ToAbi(accepted.remote.address);
-  key.remote = ToAbi(accepted.local.address);
-  key.local_port = accepted.remote.port;
-  key.remote_port = accepted.local.port;
-  const auto leg = MapGet<weir_leg>(legs_map_, key);
+  const auto key = KeyOf(source, accepted);
+  const auto leg = key ? MapGet<weir_leg>(legs_map_, *key) : std::nullopt;
   if (!leg || leg->kind < static_cast<std::uint32_t>(seam::LegKind::kTunnel) ||
       leg->kind > static_cast<std::uint32_t>(seam::LegKind::kWitness)) {
     return std::nullopt;
   }
   return seam::OwnLeg{.kind = static_cast<seam::LegKind>(leg->kind), .worker = leg->worker};
+}
+
+std::optional<seam::ParentHint> DatapathImpl::TakeHint(model::LocalId source,
+                                                       const base::ConnectionTuple& accepted) {
+  const auto key = parts_.parent == nullptr ? std::nullopt : KeyOf(source, accepted);
+  const auto found =
+      key ? MapTake<weir_hint>(parts_.parent->hints(), *key) : std::optional<weir_hint>();
+  return found ? std::optional(FromAbi(*found)) : std::nullopt;
 }
 
 void DatapathImpl::Stop() {

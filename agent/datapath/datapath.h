@@ -9,6 +9,7 @@
 
 #include "agent/base/error.h"
 #include "agent/model/snapshot.h"
+#include "agent/seam/causality.h"
 #include "agent/seam/interception.h"
 
 // Everything between weir and the kernel: the BPF programs that lead connections to
@@ -53,6 +54,8 @@ struct Enrolment {
   // By cgroup only: ports whose listening socket is this workload's even if it was made
   // outside of its cgroup (socket activation).
   std::vector<std::uint16_t> ports;
+  // Whether the parents of its outbound requests are looked for in the kernel.
+  bool infer_parents = false;
 };
 
 // A cgroup that a closed workload's processes will be in once somebody makes it.
@@ -130,8 +133,8 @@ struct PreexistingConnections {
 };
 
 // Datapath owns the programs, maps and links, and every namespace handle. The control
-// thread calls everything below "control"; the two seam interfaces are for workers.
-class Datapath : public seam::SocketFactory, public seam::Redirections {
+// thread calls everything below "control"; the seam interfaces are for workers.
+class Datapath : public seam::SocketFactory, public seam::Redirections, public seam::Causality {
  public:
   // Loads the programs and attaches the shared hooks; takes the pins of an earlier run
   // over, whose closed workloads stay refused until they are enrolled again or
@@ -161,6 +164,9 @@ class Datapath : public seam::SocketFactory, public seam::Redirections {
   virtual void TakeArrivals() = 0;
   // Control. Changes what happens to a workload while no agent runs.
   virtual base::Result<void> SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) = 0;
+  // Control. Changes Enrolment::infer_parents; connections that are open may still be judged
+  // by the former.
+  virtual base::Result<void> SetInferParents(model::LocalId id, bool infer) = 0;
   // Control. Forgets closed workloads of an earlier run that were not enrolled again:
   // call it once the configuration has been enrolled. Returns how many.
   virtual unsigned DropUnclaimed() = 0;
@@ -194,7 +200,7 @@ base::Result<void> UninstallNode(const Options& options);
 // kernel and its type information (kUnsupported). Cheap; changes nothing.
 base::Result<void> CheckMachine();
 
-// The checks WK101 to WK109 on this machine, without an agent and without changing
+// The checks WK101 to WK110 on this machine, without an agent and without changing
 // anything. `workload_count` is for the limits (WK109).
 std::vector<CheckResult> Preflight(const Options& options, unsigned workload_count);
 

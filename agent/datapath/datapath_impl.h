@@ -9,7 +9,9 @@
 #include "agent/base/unique_fd.h"
 #include "agent/datapath/cgroup.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/delivery_slots.h"
 #include "agent/datapath/namespace.h"
+#include "agent/datapath/parent_program.h"
 #include "agent/datapath/pin_directory.h"
 #include "agent/datapath/programs.h"
 #include "agent/datapath/sockets.h"
@@ -28,6 +30,7 @@ class DatapathImpl final : public Datapath {
     base::UniqueFd cgroup;  // directory that the hooks are attached to
     PinDirectory pins;
     std::unique_ptr<Programs> programs;
+    std::unique_ptr<ParentProgram> parent;  // null: the kernel cannot
     std::vector<Feature> features;
   };
   static base::Result<std::unique_ptr<Datapath>> Create(Parts parts);
@@ -40,6 +43,7 @@ class DatapathImpl final : public Datapath {
   [[nodiscard]] int arrivals_fd() const override { return parts_.programs->arrivals_fd(); }
   void TakeArrivals() override { parts_.programs->TakeArrivals(); }
   base::Result<void> SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) override;
+  base::Result<void> SetInferParents(model::LocalId id, bool infer) override;
   unsigned DropUnclaimed() override;
   std::vector<model::LocalId> Sweep() override;
   base::Result<SelfProbe> Probe(model::LocalId id) override;
@@ -63,6 +67,18 @@ class DatapathImpl final : public Datapath {
   }
   std::optional<seam::OwnLeg> FindOwnLeg(model::LocalId source,
                                          const base::ConnectionTuple& accepted) override;
+
+  // Workers; see agent/seam/causality.h.
+  std::uint32_t AcquireHandle(std::uint32_t worker) override { return slots_.Acquire(worker); }
+  void ReleaseHandle(std::uint32_t worker, std::uint32_t handle) override {
+    slots_.Release(worker, handle);
+  }
+  void BeginRequest(std::uint32_t handle, const seam::ParentContext& context) override {
+    slots_.Begin(handle, context);
+  }
+  void MarkMultiplexed(std::uint32_t handle) override { slots_.MarkMultiplexed(handle); }
+  std::optional<seam::ParentHint> TakeHint(model::LocalId source,
+                                           const base::ConnectionTuple& accepted) override;
 
  private:
   struct Workload {
@@ -107,6 +123,9 @@ class DatapathImpl final : public Datapath {
   [[nodiscard]] bool NamespaceClosed(const Namespace& ns) const;
   base::Result<void> WriteHost();
 
+  // Of the record of a connection that workload `of` opened, by what the agent's end sees.
+  [[nodiscard]] std::optional<weir_tuple> KeyOf(model::LocalId of,
+                                                const base::ConnectionTuple& accepted) const;
   // Ids of the cgroups of a workload; empty for a whole namespace.
   static std::set<std::uint64_t> SubtreeOf(const Workload& workload);
   [[nodiscard]] std::vector<netlink::TcpSocket> ConnectionsOf(const Workload& workload) const;
@@ -121,6 +140,7 @@ class DatapathImpl final : public Datapath {
   LegMaker legs_;
   int originals_map_;  // for workers: map() looks for the name
   int legs_map_;
+  DeliverySlots slots_;
   std::uint64_t home_cookie_ = 0;
   std::map<Hook, BpfLink> hooks_;
   std::map<std::uint64_t, std::unique_ptr<Namespace>> namespaces_;  // by cookie
@@ -139,6 +159,8 @@ base::Result<void> CleanNamespaces(const Options& options, int home_fd,
 
 // Tries each kernel feature; after the programs were loaded.
 std::vector<Feature> ProbeFeatures(const Programs& programs);
+// Whether requests get inferred parents; `loaded` is what loading the program answered.
+std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded);
 
 // The self-probe of a workload in a namespace, or of one whose processes are in `cgroup`.
 SelfProbe ProbeNamespace(int netns_fd, int home_fd);

@@ -20,7 +20,8 @@ base::Error Name(const Enrolment& wanted, const base::Error& error) {
 
 weir_workload DatapathImpl::Workload::entry() const {
   return {.local_id = static_cast<std::uint32_t>(wanted.id),
-          .flags = closed() ? WEIR_WORKLOAD_CLOSED : 0U};
+          .flags = (closed() ? WEIR_WORKLOAD_CLOSED : 0U) |
+                   (wanted.infer_parents ? WEIR_WORKLOAD_INFER : 0U)};
 }
 
 base::Result<std::vector<std::vector<seam::Listener>>> DatapathImpl::Enrol(
@@ -333,6 +334,15 @@ base::Result<void> DatapathImpl::SetOnAgentDown(model::LocalId id, model::OnAgen
   }
   workload.ns->SetListeningOwner(workload.entry().local_id, workload.entry());
   return SyncPins();
+}
+
+base::Result<void> DatapathImpl::SetInferParents(model::LocalId id, bool infer) {
+  const auto found = workloads_.find(id);
+  if (found == workloads_.end()) {
+    return base::MakeError(base::ErrorCode::kNotFound, "no such workload");
+  }
+  found->second.wanted.infer_parents = infer;
+  return WriteEntry(found->second);
 }
 
 unsigned DatapathImpl::DropUnclaimed() {

@@ -11,6 +11,7 @@
 
 #include "agent/datapath/datapath_impl.h"
 #include "agent/datapath/netlink.h"
+#include "agent/datapath/parent_program.h"
 
 namespace weir::datapath {
 namespace {
@@ -42,6 +43,8 @@ constexpr std::array kHelpers = {
     HelperProbe{"helper sk_assign in sk_lookup", "inbound interception", BPF_PROG_TYPE_SK_LOOKUP,
                 BPF_FUNC_sk_assign, ""},
 };
+
+constexpr char kHeadersOnly[] = "parents come from forwarded headers only";
 
 Feature Named(const char* name, const char* needed_by, const char* fallback = "") {
   Feature feature;
@@ -109,6 +112,25 @@ Feature ProbeSockDiag() {
 }
 
 }  // namespace
+
+std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded) {
+  std::vector<Feature> features;
+  for (const auto& tracepoint : ProbeTracepoints()) {
+    features.push_back(Named("", "parents of outbound requests, inferred", kHeadersOnly));
+    features.back().name = std::string("tp_btf/") + tracepoint.name;
+    features.back().available = tracepoint.available;
+    if (!tracepoint.available) {
+      features.back().detail = "the kernel does not describe it";
+    }
+  }
+  features.push_back(
+      Named("the parent program", "parents of outbound requests, inferred", kHeadersOnly));
+  features.back().available = loaded.has_value();
+  if (!loaded) {
+    features.back().detail = loaded.error().message();
+  }
+  return features;
+}
 
 std::vector<Feature> ProbeFeatures(const Programs& programs) {
   std::vector<Feature> features;

@@ -14,6 +14,7 @@
 #include "agent/base/file.h"
 #include "agent/datapath/cgroup.h"
 #include "agent/datapath/datapath.h"
+#include "agent/datapath/parent_program.h"
 #include "agent/datapath/pin_directory.h"
 #include "agent/datapath/programs.h"
 
@@ -92,6 +93,22 @@ CheckResult CheckPrograms() {
                "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS=y saves the tracepoint");
   }
   return Ok(std::move(result), "all programs and maps load");
+}
+
+// Without it weir works, and joins requests by forwarded headers only.
+CheckResult CheckCausality() {
+  auto result = Check("WK110", "kernel");
+  auto programs = Programs::Load(/*worker_count=*/1);
+  if (!programs) {
+    return Bad(std::move(result), CheckOutcome::kUnknown, "the programs do not load: see WK103",
+               "");
+  }
+  if (auto parent = ParentProgram::Load(**programs); !parent) {
+    return Bad(std::move(result), CheckOutcome::kWarn,
+               parent.error().message() + "; parents come from forwarded headers only",
+               "boot a kernel of 6.16 or later");
+  }
+  return Ok(std::move(result), "the hooks that tell a request's parent attach");
 }
 
 CheckResult CheckCgroup(const Options& options) {
@@ -224,7 +241,8 @@ base::Result<void> CheckMachine() {
 std::vector<CheckResult> Preflight(const Options& options, unsigned workload_count) {
   return {CheckKernel(),        CheckBtf(),          CheckPrograms(),
           CheckCgroup(options), CheckBpffs(options), CheckCapabilities(),
-          CheckLockdown(),      CheckSysctls(),      CheckLimits(options, workload_count)};
+          CheckLockdown(),      CheckSysctls(),      CheckLimits(options, workload_count),
+          CheckCausality()};
 }
 
 }  // namespace weir::datapath

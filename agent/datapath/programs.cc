@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "agent/datapath/skeleton.h"
 #include "cgroups.skel.h"
 #include "connect.skel.h"
 #include "getpeername.skel.h"
@@ -37,51 +38,6 @@ int CaptureMessage(libbpf_print_level level, const char* format, std::va_list ar
   }
   return length;
 }
-
-std::unexpected<base::Error> LibbpfError(const std::string& what, int error) {
-  auto result = base::SystemError(what, error < 0 ? -error : error);
-  const std::string log = TakeLibbpfLog();
-  if (!log.empty()) {
-    result = base::SystemError(what + " [" + log + "]", error < 0 ? -error : error);
-  }
-  if (result.error().code() == base::ErrorCode::kPermission) {
-    return std::unexpected(base::Error(result.error())
-                               .WithRemedy("run with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON "
-                                           "and CAP_SYS_ADMIN (root)"));
-  }
-  return result;
-}
-
-// Skeleton owns one generated skeleton and closes it.
-template <typename Generated, void (*kDestroy)(Generated*)>
-class Skeleton {
- public:
-  explicit Skeleton(Generated* object) : object_(object) {}
-  Skeleton(const Skeleton&) = delete;
-  Skeleton& operator=(const Skeleton&) = delete;
-  ~Skeleton() { kDestroy(object_); }  // null is fine
-  Generated* operator->() const { return object_; }
-  [[nodiscard]] bool valid() const { return object_ != nullptr; }
-
- private:
-  Generated* object_;
-};
-
-constexpr std::array<std::pair<Map, const char*>, 13> kMapNames = {{
-    {Map::kNetns, "weir_netns"},
-    {Map::kCgroups, "weir_cgroups"},
-    {Map::kHost, "weir_host"},
-    {Map::kExpected, "weir_expected"},
-    {Map::kArrivals, "weir_arrivals"},
-    {Map::kPorts, "weir_ports"},
-    {Map::kListeners, "weir_listeners"},
-    {Map::kSockets, "weir_sockets"},
-    {Map::kOriginals, "weir_originals"},
-    {Map::kLegs, "weir_legs"},
-    {Map::kListening, "weir_listening"},
-    {Map::kLocalAddresses, "weir_local_addresses"},
-    {Map::kCounters, "weir_counters"},
-}};
 
 // Reads an iterator to its end; the program does its work on the way.
 base::Result<void> RunIterator(const bpf_program* program) {
@@ -167,8 +123,6 @@ class LoadedPrograms final : public Programs {
  private:
   static const char* NameOf(Map which);
   [[nodiscard]] const bpf_program* ProgramOf(Hook hook) const;
-  // Gives `object` the maps of the first one instead of its own.
-  [[nodiscard]] base::Result<void> ShareMaps(bpf_object* object) const;
   void LoadCgroups();
   base::Result<void> LoadSharing(bpf_object_skeleton* skeleton, bpf_object* object,
                                  const char* name) const;
@@ -193,22 +147,9 @@ const char* LoadedPrograms::NameOf(Map which) {
   return "";
 }
 
-base::Result<void> LoadedPrograms::ShareMaps(bpf_object* object) const {
-  for (const auto& [which, name] : kMapNames) {
-    bpf_map* map = ::bpf_object__find_map_by_name(object, name);
-    if (map == nullptr) {
-      return base::MakeError(base::ErrorCode::kInternal, std::string("no map ") + name);
-    }
-    if (const int error = ::bpf_map__reuse_fd(map, this->map(which)); error != 0) {
-      return LibbpfError(std::string("share the map ") + name, error);
-    }
-  }
-  return {};
-}
-
 base::Result<void> LoadedPrograms::LoadSharing(bpf_object_skeleton* skeleton, bpf_object* object,
                                                const char* name) const {
-  if (auto shared = ShareMaps(object); !shared) {
+  if (auto shared = ShareMaps(*this, object); !shared) {
     return shared;
   }
   if (const int error = ::bpf_object__load_skeleton(skeleton); error != 0) {
@@ -318,6 +259,33 @@ base::Result<BpfLink> LoadedPrograms::AttachLookup(int netns_fd, std::uint64_t c
 }
 
 }  // namespace
+
+std::unexpected<base::Error> LibbpfError(const std::string& what, int error) {
+  auto result = base::SystemError(what, error < 0 ? -error : error);
+  const std::string log = TakeLibbpfLog();
+  if (!log.empty()) {
+    result = base::SystemError(what + " [" + log + "]", error < 0 ? -error : error);
+  }
+  if (result.error().code() == base::ErrorCode::kPermission) {
+    return std::unexpected(base::Error(result.error())
+                               .WithRemedy("run with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON "
+                                           "and CAP_SYS_ADMIN (root)"));
+  }
+  return result;
+}
+
+base::Result<void> ShareMaps(const Programs& programs, bpf_object* object) {
+  for (const auto& [which, name] : kMapNames) {
+    bpf_map* map = ::bpf_object__find_map_by_name(object, name);
+    if (map == nullptr) {
+      return base::MakeError(base::ErrorCode::kInternal, std::string("no map ") + name);
+    }
+    if (const int error = ::bpf_map__reuse_fd(map, programs.map(which)); error != 0) {
+      return LibbpfError(std::string("share the map ") + name, error);
+    }
+  }
+  return {};
+}
 
 BpfLink& BpfLink::operator=(BpfLink&& other) noexcept {
   if (this != &other) {
