@@ -375,6 +375,12 @@ WorkloadConfig ReadWorkload(const Node& node, const Reader& reader) {
           *choice == 0 ? model::OnAgentDown::kClosed : model::OnAgentDown::kOpen;
     }
   }
+  if (const Node* causality = fields.Take("causality")) {
+    if (const auto choice =
+            ReadChoice(*causality, "causality", {"off", "headers", "inferred"}, reader)) {
+      workload.causality = static_cast<model::Causality>(*choice);
+    }
+  }
   if (const Node* mode = fields.Take("mode")) {
     if (const auto choice = ReadChoice(*mode, "mode", {"Strict", "Permissive"}, reader)) {
       workload.mode = *choice == 0 ? model::TlsMode::kStrict : model::TlsMode::kPermissive;

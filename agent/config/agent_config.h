@@ -33,6 +33,7 @@ struct WorkloadConfig {
   std::optional<model::TlsMode> mode;  // overrides MeshTLS on this node
   bool trace_boundary = false;         // traces from outside the mesh are restarted here
   model::ExtraTraceFormats trace_formats;
+  model::Causality causality = model::Causality::kInferred;
   Place place;
 
   [[nodiscard]] std::string display_name() const;  // "ns/name" or "name"

@@ -100,7 +100,8 @@ constexpr std::array kRules{
 bool operator==(const WorkloadConfig& left, const WorkloadConfig& right) {
   const auto facts = [](const WorkloadConfig& one) {
     return std::tie(one.name, one.ns, one.service_account, one.match_kind, one.match,
-                    one.on_agent_down, one.mode, one.trace_boundary, one.trace_formats);
+                    one.on_agent_down, one.mode, one.causality, one.trace_boundary,
+                    one.trace_formats);
   };
   return facts(left) == facts(right);
 }

@@ -372,6 +372,7 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
   local->trace.formats = config.trace_formats;
   local->tls_mode = config.mode.value_or(local->tls_mode);
   local->on_agent_down = config.on_agent_down.value_or(local->on_agent_down);
+  local->causality = config.causality;
   local->resource = MakeResource(facts);
   return local->workload == nullptr ? nullptr : local;
 }

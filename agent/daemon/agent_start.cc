@@ -218,6 +218,7 @@ std::expected<void, StartFailure> Agent::StartDataPath() {
   arrivals_ = std::move(*arrivals);
   auto workers = proxy::WorkerSet::Create({.sockets = *datapath_,
                                            .redirections = *datapath_,
+                                           .causality = datapath_.get(),
                                            .records = *pipeline_,
                                            .keep_query_values = agent_.telemetry.keep_query_values,
                                            .post_to_worker = {}},

@@ -53,13 +53,27 @@ void Enroller::Reconcile() {
       if (auto done = Enrol(*local, where->second); !done) {
         problems_[name] = done.error().ToString();
       }
-    } else if (entry->second.on_agent_down != local->on_agent_down) {
-      if (auto done = datapath_.SetOnAgentDown(local->id, local->on_agent_down); !done) {
-        problems_[name] = done.error().ToString();
-      } else {
-        entry->second.on_agent_down = local->on_agent_down;
-      }
+    } else {
+      Update(*local, entry->second);
     }
+  }
+}
+
+void Enroller::Update(const model::LocalWorkload& local, Entry& entry) {
+  const auto settle = [&](base::Result<void> done, auto& known, const auto& wanted) {
+    if (done) {
+      known = wanted;
+    } else {
+      problems_[local.workload->display_name()] = done.error().ToString();
+    }
+  };
+  if (entry.on_agent_down != local.on_agent_down) {
+    settle(datapath_.SetOnAgentDown(local.id, local.on_agent_down), entry.on_agent_down,
+           local.on_agent_down);
+  }
+  if (entry.causality != local.causality) {
+    settle(datapath_.SetInferParents(local.id, local.causality == model::Causality::kInferred),
+           entry.causality, local.causality);
   }
 }
 
@@ -70,7 +84,8 @@ base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
                                 .name = name,
                                 .match = datapath::NetnsPath{where.path},
                                 .on_agent_down = local.on_agent_down,
-                                .ports = {}};
+                                .ports = {},
+                                .infer_parents = local.causality == model::Causality::kInferred};
   if (where.kind != config::MatchKind::kNetns) {
     enrolment.match = datapath::CgroupPath{where.path};
     for (const auto& inbound : local.workload->inbounds) {
@@ -84,7 +99,8 @@ base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
   for (std::uint32_t worker = 0; worker < workers_.size(); ++worker) {
     workers_.at(worker).Post(proxy::AddListeners{std::move((*listeners)[worker])});
   }
-  enrolled_[local.id] = {.where = where, .on_agent_down = local.on_agent_down};
+  enrolled_[local.id] = {
+      .where = where, .on_agent_down = local.on_agent_down, .causality = local.causality};
   spdlog::info("workload={} id={} enrolled={} path={}", name, static_cast<std::uint32_t>(local.id),
                config::ToString(where.kind), where.path);
   return {};

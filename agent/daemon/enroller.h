@@ -39,7 +39,9 @@ class Enroller {
   struct Entry {
     config::Appeared where;
     model::OnAgentDown on_agent_down = model::OnAgentDown::kClosed;
+    model::Causality causality = model::Causality::kInferred;
   };
+  void Update(const model::LocalWorkload& local, Entry& entry);
   void Remove(model::LocalId id);
   base::Result<void> Enrol(const model::LocalWorkload& local, const config::Appeared& where);
 

@@ -54,6 +54,12 @@ struct Workload {
 
 enum class TlsMode : std::uint8_t { kStrict, kPermissive };
 enum class OnAgentDown : std::uint8_t { kClosed, kOpen };
+// How the requests that a workload sends are joined to those that it serves.
+enum class Causality : std::uint8_t {
+  kOff,      // not at all: each begins a trace
+  kHeaders,  // by the trace headers that the application forwards
+  kInferred  // and, without them, by what the kernel knows for certain
+};
 
 // Where the resource attributes service.name and so on come from.
 struct ServiceResource {
@@ -110,6 +116,7 @@ struct LocalWorkload {
   std::shared_ptr<const Workload> workload;
   TlsMode tls_mode = TlsMode::kStrict;
   OnAgentDown on_agent_down = OnAgentDown::kClosed;
+  Causality causality = Causality::kInferred;
   TraceSettings trace;
   ServiceResource resource;
 };

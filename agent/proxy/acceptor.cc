@@ -169,8 +169,7 @@ void Acceptor::TakeOutbound(Entry& entry, base::UniqueFd fd, const base::Connect
     AnswerProbe(std::move(fd));
     return;
   }
-  auto session =
-      std::make_unique<OutboundSession>(context_, *original, tuple.remote, std::move(fd));
+  auto session = std::make_unique<OutboundSession>(context_, *original, tuple, std::move(fd));
   OutboundSession& started = *session;
   context_.sessions.Insert(std::move(session));
   started.Start();

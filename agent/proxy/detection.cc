@@ -116,6 +116,7 @@ TracerOptions StreamSession::TraceOptions() const {
   TracerOptions options;
   if (client_side_ != nullptr) {
     options.client = &client_side_->trace;
+    options.joins_headers = client_side_->causality != model::Causality::kOff;
   }
   if (server_side_ != nullptr) {
     options.server = &server_side_->trace;
@@ -147,6 +148,9 @@ void StreamSession::StartHttp1() {
   if (client_side_ == nullptr && flow_.mtls == observe::MtlsState::kTunnel) {
     options.limits.max_header_bytes += kAddedHeaderBytes;
     options.limits.max_header_count += kAddedHeaderCount;
+  }
+  if (server_side_ != nullptr) {
+    options.max_open_requests = 1;  // so that a connection to the application is one at a time
   }
   relay_ =
       std::make_unique<Http1Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));

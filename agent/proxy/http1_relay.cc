@@ -13,6 +13,7 @@
 #include "agent/observe/finish.h"
 #include "agent/observe/record.h"
 #include "agent/proxy/describe_request.h"
+#include "agent/proxy/inferred_parent.h"
 #include "agent/proxy/request_trace.h"
 #include "agent/proxy/text.h"
 
@@ -22,9 +23,6 @@ namespace {
 using http::Http1Error;
 using http::Progress;
 using observe::Reason;
-
-// Requests of one connection that may be unanswered; more are left in the socket.
-constexpr std::size_t kMaxOpenRequests = 64;
 
 Reason ReasonFor(std::uint16_t status) {
   switch (status) {
@@ -108,14 +106,16 @@ Http1Relay::Http1Relay(Http1Context& context, const Http1Options& options, Excha
       limits_(options.limits),
       h2_limits_(options.h2_limits),
       tracer_(options.trace),
+      max_open_requests_(options.max_open_requests),
       keep_query_values_(options.keep_query_values) {}
 
 bool Http1Relay::blocked() const {
-  return upgrade_pending_ || open_.size() >= kMaxOpenRequests;
+  return upgrade_pending_ || open_.size() >= max_open_requests_;
 }
 
 bool Http1Relay::wants_downstream() const {
-  return downstream_ == Part::kBody || (downstream_ == Part::kHead && !blocked());
+  return downstream_ == Part::kBody || (downstream_ == Part::kHead && !upgrade_pending_ &&
+                                        held_.empty() && open_.size() < kMaxOpenRequests);
 }
 
 // A head that comes whole is used where it lies; only one that comes in parts is gathered.
@@ -200,6 +200,7 @@ bool Http1Relay::TakeRequestHead(Run& run, const Output& out) {
     (void)tracer_.Note(field.name, field.value, context_.notes);  // asked again when it is sent on
   }
   tracer_.Start(context_.notes, context_.ids, exchange.result);
+  SettleTrace(exchange);
   PassRequestHead(head, exchange, run, out);
   upgrade_pending_ = exchange.kind.is_connect || exchange.kind.wants_upgrade;
   request_body_ = http::BodyReader(request.framing);
@@ -210,6 +211,16 @@ bool Http1Relay::TakeRequestHead(Run& run, const Output& out) {
     downstream_ = Part::kBody;
   }
   return true;
+}
+
+// Behind the headers: what the kernel knows of a request that brought none.
+void Http1Relay::SettleTrace(Exchange& exchange) {
+  if (tracer_.rewrites() && exchange.result.parent_source == observe::ParentSource::kNone) {
+    if (const auto hint = handler_.TakeParentHint()) {
+      AdoptParent(*hint, exchange.result);
+    }
+  }
+  handler_.OnRequestStart(exchange.result);
 }
 
 void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,

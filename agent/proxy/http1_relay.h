@@ -16,6 +16,7 @@
 #include "agent/observe/finish.h"
 #include "agent/proxy/http_relay.h"
 #include "agent/proxy/request_trace.h"
+#include "agent/seam/causality.h"
 
 namespace weir::proxy {
 
@@ -32,6 +33,9 @@ struct Http1Context {
   http::H2FieldList h2_added;  // scratch
 };
 
+// Requests of one connection that may be unanswered; more are left in the socket.
+inline constexpr std::size_t kMaxOpenRequests = 64;
+
 // How one connection is relayed. If neither side makes spans, the trace headers pass
 // unchanged. The settings are not kept.
 struct Http1Options {
@@ -39,10 +43,12 @@ struct Http1Options {
   http::H2RelayLimits h2_limits{};  // for who goes on in HTTP/2
   TracerOptions trace{};
   bool keep_query_values = false;
+  // Requests that may be unanswered at the upstream; others wait here.
+  std::size_t max_open_requests = kMaxOpenRequests;
 };
 
-// ExchangeHandler is told of each request exactly once, when it has ended: well, by an
-// error, or because the connection ended. Worker.
+// ExchangeHandler is told of each request when it begins, if it is a good one, and exactly
+// once when it has ended: well, by an error, or because the connection ended. Worker.
 class ExchangeHandler {
  public:
   ExchangeHandler() = default;
@@ -50,6 +56,10 @@ class ExchangeHandler {
   ExchangeHandler& operator=(const ExchangeHandler&) = delete;
   virtual ~ExchangeHandler() = default;
   virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
+  // Asked for a request that came without a trace: what is known of its parent.
+  virtual std::optional<seam::ParentHint> TakeParentHint() noexcept { return std::nullopt; }
+  // The request's trace is settled, and it is about to be passed on.
+  virtual void OnRequestStart(const observe::ExchangeResult& exchange) noexcept { (void)exchange; }
 };
 
 // What goes on in HTTP/2 (stream 1) of an HTTP/1.1 connection behind its Upgrade to h2c.
@@ -79,7 +89,8 @@ class Http1Relay final : public HttpRelay {
 
   [[nodiscard]] bool waiting_for_headers() const override { return !request_head_.empty(); }
   [[nodiscard]] base::MonotonicTime head_began() const override { return head_begin_; }
-  // False: too many requests are unanswered, or an Upgrade or CONNECT waits for its answer.
+  // False: too many requests are unanswered or wait here for their turn, or an Upgrade or
+  // CONNECT waits for its answer.
   [[nodiscard]] bool wants_downstream() const override;
   [[nodiscard]] bool idle() const override { return open_.empty() && request_head_.empty(); }
 
@@ -138,6 +149,7 @@ class Http1Relay final : public HttpRelay {
   void ResumeDownstream(const Output& out);
   void AnswerIfFailed(const Output& out, Result& result);
   void ReportFront();
+  void SettleTrace(Exchange& exchange);
   [[nodiscard]] bool blocked() const;
 
   Http1Context& context_;
@@ -158,6 +170,7 @@ class Http1Relay final : public HttpRelay {
   std::uint32_t request_count_ = 0;
   Part downstream_ = Part::kHead;
   Part upstream_ = Part::kHead;
+  std::size_t max_open_requests_;
   bool keep_query_values_;
   bool upgrade_pending_ = false;
   bool upstream_ended_ = false;

@@ -15,9 +15,10 @@ using observe::Reason;
 using observe::Verdict;
 
 OutboundSession::OutboundSession(WorkerContext& context, const seam::OriginalDestination& original,
-                                 const base::Endpoint& client, base::UniqueFd fd)
+                                 const base::ConnectionTuple& accepted, base::UniqueFd fd)
     : StreamSession(context, original.source, observe::Direction::kOutbound) {
-  flow().source.endpoint = client;
+  flow().source.endpoint = accepted.remote;
+  SetOpenedByApplication(accepted);
   flow().destination.endpoint = original.destination;
   flow().pid = original.pid;
   std::copy_n(original.comm, flow().comm.size(), flow().comm.begin());

@@ -15,7 +15,7 @@ namespace weir::proxy {
 class OutboundSession final : public StreamSession {
  public:
   OutboundSession(WorkerContext& context, const seam::OriginalDestination& original,
-                  const base::Endpoint& client, base::UniqueFd fd);
+                  const base::ConnectionTuple& accepted, base::UniqueFd fd);
   // Resolves and goes on; after the table gave the session its id.
   void Start();
   void OnWitness(bool alive) noexcept override;

@@ -106,6 +106,7 @@ RequestTracer::RequestTracer(const TracerOptions& options)
     : makes_client_(IsEnabled(options.client)),
       makes_server_(IsEnabled(options.server)),
       restarts_(makes_server_ && options.server->is_boundary && options.from_outside),
+      joins_headers_(options.joins_headers),
       sampler_(RootSettings(options) != nullptr ? RootSettings(options)->sample_ratio : 0.0),
       client_sampler_(RootSettings(options) != nullptr ? RootSettings(options)->client_ratio : 0.0),
       client_tags_(TagsOf(options.client)),
@@ -160,6 +161,9 @@ void RequestTracer::Start(const RequestNotes& notes, http::IdGenerator& ids,
   http::TraceFormats formats = context.formats;
   formats.Add(formats_);
   exchange.trace_formats = formats.bits();
+  if (!joins_headers_) {
+    context = {};
+  }
   if (context.has_parent() && !restarts_) {
     exchange.trace_id = context.trace_id;
     exchange.parent_span_id = context.parent_span_id;

@@ -34,6 +34,7 @@ struct TracerOptions {
   const model::TraceSettings* client = nullptr;  // of the workload that the requests leave
   const model::TraceSettings* server = nullptr;  // of the one where they arrive
   bool from_outside = false;                     // the caller is nobody of the mesh
+  bool joins_headers = true;                     // false: whatever came, a trace begins here
 };
 
 // RequestTracer decides, for the requests of one connection, which trace they belong to and
@@ -72,7 +73,8 @@ class RequestTracer {
 
   bool makes_client_;
   bool makes_server_;
-  bool restarts_;               // a caller's trace is linked to, not continued
+  bool restarts_;  // a caller's trace is linked to, not continued
+  bool joins_headers_;
   http::TraceFormats formats_;  // written always
   http::RatioSampler sampler_;
   http::RatioSampler client_sampler_;  // of requests with x-client-trace-id

@@ -129,6 +129,10 @@ void AddPlain(std::vector<MetricFamily>& all, Workers workers) {
        &S::witnesses},
       {"weir_delivery_retries", "Delivery connections tried again from another port.",
        MetricType::kCounter, &S::delivery_retries},
+      {"weir_deliveries_untracked",
+       "Delivery connections whose requests can be nobody's inferred parents: no slot was free, "
+       "or the kernel lacks the hooks.",
+       MetricType::kCounter, &S::deliveries_untracked},
       {"weir_snapshots_installed", "Snapshots that workers installed.", MetricType::kCounter,
        &S::snapshots},
   };

@@ -59,7 +59,9 @@ struct WorkerStats {
   Counter detect_timeouts;   // protocol detections that ran out of time
   Counter witnesses;         // witness connections made for same-node joins
   Counter delivery_retries;  // delivery legs tried again from another port
-  Counter snapshots;         // snapshots installed
+  // Delivery legs whose requests are nobody's inferred parents.
+  Counter deliveries_untracked;
+  Counter snapshots;  // snapshots installed
   // HTTP/2 connections of applications closed because an end broke the protocol.
   std::array<Counter, http::kH2ViolationCount> h2_violations;
   // Refused or broken connections and requests, by why; kNone counts those that went well.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/io/socket.h"
+#include "agent/proxy/inferred_parent.h"
 
 namespace weir::proxy {
 namespace {
@@ -53,6 +54,9 @@ StreamSession::StreamSession(WorkerContext& context, model::LocalId owner,
 }
 
 StreamSession::~StreamSession() {
+  if (delivery_.request_handle != 0) {
+    context_.options.causality->ReleaseHandle(context_.options.index, delivery_.request_handle);
+  }
   context_.stats.open_sessions.Sub();
 }
 
@@ -121,9 +125,41 @@ void StreamSession::ConnectDelivery(model::LocalId destination, const base::Endp
                .destination = endpoint,
                .transparent_source = keeps_source ? std::optional(source) : std::nullopt,
                .kind = seam::LegKind::kDelivery,
-               .worker = context_.options.index};
+               .worker = context_.options.index,
+               .request_handle = AcquireHandle()};
   delivery_tries_ = 1;
   ConnectUpstream(delivery_, kDeliveryTryTime);
+}
+
+// One for the session, however often the delivery is tried.
+std::uint32_t StreamSession::AcquireHandle() {
+  if (delivery_.request_handle != 0 || context_.options.causality == nullptr ||
+      server_side_->causality != model::Causality::kInferred) {
+    return delivery_.request_handle;
+  }
+  const std::uint32_t handle = context_.options.causality->AcquireHandle(context_.options.index);
+  if (handle == 0) {
+    context_.stats.deliveries_untracked.Add();
+  }
+  return handle;
+}
+
+std::optional<seam::ParentHint> StreamSession::FindParent() {
+  if (!opened_ || context_.options.causality == nullptr ||
+      client_side_->causality != model::Causality::kInferred) {
+    return std::nullopt;
+  }
+  return context_.options.causality->TakeHint(owner(), *opened_);
+}
+
+std::optional<seam::ParentHint> StreamSession::TakeParentHint() noexcept {
+  return FindParent();
+}
+
+void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange) noexcept {
+  if (delivery_.request_handle != 0) {
+    context_.options.causality->BeginRequest(delivery_.request_handle, ContextOf(exchange));
+  }
 }
 
 void StreamSession::OnUpstreamTimer() noexcept {
@@ -255,6 +291,9 @@ void StreamSession::Deliver(const HttpRelay::Result& result, bool from_client) {
     case HttpRelay::Action::kOpaque:
       phase_ = StreamPhase::kOpaque;
       switched_ = true;
+      if (delivery_.request_handle != 0) {
+        context_.options.causality->MarkMultiplexed(delivery_.request_handle);
+      }
       client_timer_.Cancel();
       return;
     case HttpRelay::Action::kHttp2:

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "agent/base/ip.h"
 #include "agent/base/unique_fd.h"
@@ -18,6 +19,7 @@
 #include "agent/proxy/leg.h"
 #include "agent/proxy/session.h"
 #include "agent/proxy/socket_leg.h"
+#include "agent/seam/causality.h"
 
 namespace weir::proxy {
 
@@ -65,6 +67,13 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   // Connects a socket as upstream leg. What is known at once, a failure or that it is open,
   // is reported as it would be later, but from within this call.
   void ConnectUpstream(const seam::ConnectRequest& request, base::Nanoseconds timeout);
+  // The connection was opened by the owner's application: `accepted`, as the agent's socket
+  // sees it, is what its requests' parents are asked for by.
+  void SetOpenedByApplication(const base::ConnectionTuple& accepted) { opened_ = accepted; }
+  // What is known of the parent of what the application has just sent on it, whatever the
+  // protocol: empty if nothing is, or the workload does not want to know.
+  std::optional<seam::ParentHint> FindParent();
+
   // The way to the application of `destination` itself, keeping `source` as its peer's
   // address; tries again from another port when nothing answers.
   void ConnectDelivery(model::LocalId destination, const base::Endpoint& endpoint,
@@ -129,6 +138,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void OnLegFlushed(Leg& leg, std::size_t count) noexcept final;
   void OnLegFailed(Leg& leg, observe::Reason reason) noexcept final;
   void OnExchange(observe::ExchangeResult&& exchange) noexcept final;
+  std::optional<seam::ParentHint> TakeParentHint() noexcept final;
+  void OnRequestStart(const observe::ExchangeResult& exchange) noexcept final;
 
   // detection.cc
   void OnClientBytes(io::Bytes bytes);
@@ -145,6 +156,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void OnClientTimer();
 
   // stream_session.cc
+  std::uint32_t AcquireHandle();
   void FlushHeld();
   void PassToUpstream(io::Bytes bytes);
   void PassToDownstream(io::Bytes bytes);
@@ -184,7 +196,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   base::MonotonicTime first_client_byte_{};
   base::MonotonicTime upstream_opened_{};
   base::MonotonicTime header_began_{};
-  seam::ConnectRequest delivery_;  // for another try
+  seam::ConnectRequest delivery_;  // for another try; its handle is this session's
+  std::optional<base::ConnectionTuple> opened_;
   Half from_client_;
   Half from_server_;
   std::uint64_t bytes_at_drain_ = 0;  // both ways, when the drain began

@@ -15,6 +15,7 @@
 #include "agent/model/snapshot.h"
 #include "agent/observe/record.h"
 #include "agent/proxy/stats.h"
+#include "agent/seam/causality.h"
 #include "agent/seam/interception.h"
 #include "agent/tls/workload_tls.h"
 
@@ -57,6 +58,7 @@ struct WorkerOptions {
   std::uint32_t worker_count = 1;
   seam::SocketFactory& sockets;
   seam::Redirections& redirections;
+  seam::Causality* causality = nullptr;  // null: parents come from headers only
   observe::RecordSink& records;
   const base::Clock& clock = base::SystemClock();
   bool keep_query_values = false;

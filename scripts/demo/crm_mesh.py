@@ -32,9 +32,13 @@ SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
 
 
 class CrmMesh:
-    def __init__(self, prefix, run, agent, cli, services=None):
+    def __init__(self, prefix, run, agent, cli, services=None, forward_headers=True, telemetry=""):
+        """Without `forward_headers` no service passes the trace headers on. `telemetry`: further
+        lines of that part of agent.yaml."""
         self.services = services or SERVICES  # of the CRM application, unless others are given
         self.cli = pathlib.Path(cli)
+        self.forward_headers = forward_headers
+        self.telemetry = telemetry
         self.topology = Topology(prefix, run, agent)
         for node in ("node-a", "node-b"):
             self.topology.add_node(node)
@@ -113,7 +117,7 @@ class CrmMesh:
                 f"documents: {self.documents}\ncgroupRoot: {node.cgroup}\n"
                 f"bpffs: {node.bpffs}\nadmin:\n  socket: {node.socket}\n"
                 f"stateDirectory: {node.run}/state\n"
-                f"telemetry:\n  accessLog: {node.run}/access.json\n"
+                f"telemetry:\n  accessLog: {node.run}/access.json\n{self.telemetry}"
                 f"ca:\n  rootBundle: {ca}/root.pem\n"
                 f"  certificate: {ca}/nodes/{node.name}.pem\n  key: {ca}/nodes/{node.name}.key\n"
                 f"workloads:\n{workloads}")
@@ -142,6 +146,7 @@ class CrmMesh:
         run = self.topology.run
         topology = self.topology
         crm = HERE / "crm"
+        forward = {"FORWARD_TRACE_HEADERS": "1" if self.forward_headers else "0"}
         topology.start_in_pod(self.pods["redis"],
                               ["redis-server", "--port", "6379", "--bind", "0.0.0.0", "-::*", "--save", "",
                                "--appendonly", "no", "--protected-mode", "no", "--dir", run])
@@ -151,12 +156,14 @@ class CrmMesh:
                               {"PORT": "8080", "REDIS_HOST": self.pods["redis"].address,
                                "REDIS_PORT": "6379"})
         topology.start_in_pod(self.pods["crm-conductor"], ["python3", crm / "conductor.py"],
-                              {"PORT": "8080", "SALESFORCE_URL": "http://" + at["crm-salesforce"],
+                              {**forward, "PORT": "8080", "SALESFORCE_URL": "http://" + at["crm-salesforce"],
                                "DATABASE_URL": "http://" + at["crm-database"]})
         topology.start_in_pod(self.pods["crm-mobile"], ["node", crm / "mobile.js"],
-                              {"PORT": "8080", "CONDUCTOR_URL": "http://" + at["crm-conductor"]})
+                              {**forward, "PORT": "8080", "CONDUCTOR_URL": "http://" + at["crm-conductor"]})
         conf = run / "gateway.conf"
         conf.write_text((crm / "gateway.nginx.conf").read_text()
+                        .replace("@HEADERS@", "" if self.forward_headers else
+                                 'proxy_set_header traceparent ""; proxy_set_header tracestate "";')
                         .replace("@RUN@", str(run)).replace("@MOBILE@", at["crm-mobile"]))
         topology.start_in_pod(self.pods["gateway"], ["nginx", "-c", conf, "-e", run / "gateway.log"])
         for name, pod in self.pods.items():

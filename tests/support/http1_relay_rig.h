@@ -21,12 +21,13 @@ class Http1RelayRig final : public proxy::ExchangeHandler {
   enum class Role : std::uint8_t { kPlain, kClient, kServer, kJoined };
 
   explicit Http1RelayRig(Role role = Role::kClient, http::Http1Limits limits = {},
-                         double ratio = 1.0)
-      : Http1RelayRig(role, limits, model::TraceSettings{.sample_ratio = ratio}) {}
+                         double ratio = 1.0, std::size_t max_open = proxy::kMaxOpenRequests)
+      : Http1RelayRig(role, limits, model::TraceSettings{.sample_ratio = ratio},
+                      /*from_outside=*/false, max_open) {}
 
   // Both sides with `settings`; `from_outside` as in proxy::TracerOptions.
   Http1RelayRig(Role role, http::Http1Limits limits, const model::TraceSettings& settings,
-                bool from_outside = false)
+                bool from_outside = false, std::size_t max_open = proxy::kMaxOpenRequests)
       : context_(clock_), settings_(settings) {
     context_.ids = http::IdGenerator(/*seed=*/1);
     const bool client = role == Role::kClient || role == Role::kJoined;
@@ -36,7 +37,8 @@ class Http1RelayRig final : public proxy::ExchangeHandler {
                                        .h2_limits = {},
                                        .trace = {.client = client ? &settings_ : nullptr,
                                                  .server = server ? &settings_ : nullptr,
-                                                 .from_outside = from_outside}},
+                                                 .from_outside = from_outside},
+                                       .max_open_requests = max_open},
                    *this);
   }
 

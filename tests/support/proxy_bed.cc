@@ -145,6 +145,65 @@ std::optional<seam::OwnLeg> FakeKernel::FindOwnLeg(model::LocalId source,
   return found == legs_.end() ? std::nullopt : std::optional(found->second);
 }
 
+void FakeCausality::Say(const seam::ParentHint& hint) {
+  const std::lock_guard lock(mutex_);
+  next_ = hint;
+}
+
+std::vector<FakeCausality::Begun> FakeCausality::begun() const {
+  const std::lock_guard lock(mutex_);
+  return begun_;
+}
+
+int FakeCausality::held() const {
+  const std::lock_guard lock(mutex_);
+  return held_;
+}
+
+int FakeCausality::multiplexed() const {
+  const std::lock_guard lock(mutex_);
+  return multiplexed_;
+}
+
+int FakeCausality::asked() const {
+  const std::lock_guard lock(mutex_);
+  return asked_;
+}
+
+std::uint32_t FakeCausality::AcquireHandle(std::uint32_t worker) {
+  (void)worker;
+  const std::lock_guard lock(mutex_);
+  ++held_;
+  return ++last_handle_;
+}
+
+void FakeCausality::ReleaseHandle(std::uint32_t worker, std::uint32_t handle) {
+  (void)worker;
+  (void)handle;
+  const std::lock_guard lock(mutex_);
+  --held_;
+}
+
+void FakeCausality::BeginRequest(std::uint32_t handle, const seam::ParentContext& context) {
+  const std::lock_guard lock(mutex_);
+  begun_.push_back({.handle = handle, .context = context});
+}
+
+void FakeCausality::MarkMultiplexed(std::uint32_t handle) {
+  (void)handle;
+  const std::lock_guard lock(mutex_);
+  ++multiplexed_;
+}
+
+std::optional<seam::ParentHint> FakeCausality::TakeHint(model::LocalId source,
+                                                        const base::ConnectionTuple& accepted) {
+  (void)source;
+  (void)accepted;
+  const std::lock_guard lock(mutex_);
+  ++asked_;
+  return std::exchange(next_, std::nullopt);
+}
+
 void RecordCollector::Offer(std::vector<observe::Record>&& records) noexcept {
   const std::lock_guard lock(mutex_);
   for (auto& record : records) {
@@ -189,6 +248,7 @@ ProxyBed::ProxyBed(std::vector<std::uint32_t> workers) : pki_("mesh.test", base:
     node->name = "node-" + std::to_string(i);
     node->workers = Must(proxy::WorkerSet::Create({.sockets = kernel_,
                                                    .redirections = kernel_,
+                                                   .causality = &causality_,
                                                    .records = node->records,
                                                    .post_to_worker = {}},
                                                   workers[i]));
@@ -293,6 +353,7 @@ void ProxyBed::Publish(std::optional<std::size_t> only) {
         local->id = pod.id;
         local->workload = pod.workload;
         local->tls_mode = pod.tls_mode;
+        local->causality = pod.causality;
         parts.locals.push_back(std::move(local));
       }
     }

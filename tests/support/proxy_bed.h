@@ -16,6 +16,7 @@
 #include "agent/model/snapshot.h"
 #include "agent/observe/record.h"
 #include "agent/proxy/worker.h"
+#include "agent/seam/causality.h"
 #include "agent/seam/interception.h"
 #include "tests/support/test_pki.h"
 
@@ -65,6 +66,37 @@ class FakeKernel final : public seam::SocketFactory, public seam::Redirections {
   int stalled_ = 0;
 };
 
+// FakeCausality keeps what it is told of deliveries, and says what a test wants. Any thread.
+class FakeCausality final : public seam::Causality {
+ public:
+  struct Begun {
+    std::uint32_t handle = 0;
+    seam::ParentContext context;
+  };
+  // What the next TakeHint answers.
+  void Say(const seam::ParentHint& hint);
+  [[nodiscard]] std::vector<Begun> begun() const;
+  [[nodiscard]] int held() const;  // handles that were not released
+  [[nodiscard]] int multiplexed() const;
+  [[nodiscard]] int asked() const;
+
+  std::uint32_t AcquireHandle(std::uint32_t worker) override;
+  void ReleaseHandle(std::uint32_t worker, std::uint32_t handle) override;
+  void BeginRequest(std::uint32_t handle, const seam::ParentContext& context) override;
+  void MarkMultiplexed(std::uint32_t handle) override;
+  std::optional<seam::ParentHint> TakeHint(model::LocalId source,
+                                           const base::ConnectionTuple& accepted) override;
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<seam::ParentHint> next_;
+  std::vector<Begun> begun_;
+  std::uint32_t last_handle_ = 0;
+  int held_ = 0;
+  int multiplexed_ = 0;
+  int asked_ = 0;
+};
+
 // Keeps what the workers of a node offer. Any thread.
 class RecordCollector final : public observe::RecordSink {
  public:
@@ -89,6 +121,7 @@ struct BedPod {
   base::Endpoint outbound;  // where the connect() hooks lead
   std::shared_ptr<model::Workload> workload;
   model::TlsMode tls_mode = model::TlsMode::kStrict;
+  model::Causality causality = model::Causality::kInferred;
   bool enrolled = true;
 };
 
@@ -131,6 +164,7 @@ class ProxyBed {
   [[nodiscard]] proxy::WorkerSet& workers(std::size_t node) { return *nodes_[node]->workers; }
   [[nodiscard]] RecordCollector& records(std::size_t node) { return nodes_[node]->records; }
   [[nodiscard]] FakeKernel& kernel() { return kernel_; }
+  [[nodiscard]] FakeCausality& causality() { return causality_; }
   [[nodiscard]] model::Limits& limits() { return limits_; }
   [[nodiscard]] const TestPki& pki() const { return pki_; }
   [[nodiscard]] std::uint64_t Reasons(std::size_t node, observe::Reason reason) const;
@@ -149,6 +183,7 @@ class ProxyBed {
   };
 
   FakeKernel kernel_;
+  FakeCausality causality_;
   TestPki pki_;
   model::Limits limits_;
   std::vector<std::unique_ptr<Node>> nodes_;

@@ -106,6 +106,27 @@ TEST(Http1RelayTest, MatchesPipelinedRequestsInOrder) {
   EXPECT_TRUE(rig.relay().idle());
 }
 
+TEST(Http1RelayTest, KeepsPipelinedRequestsForTheirTurnWhereOneMayBeOpen) {
+  Rig rig(Role::kPlain, {}, /*ratio=*/1.0, /*max_open=*/1);
+  const std::string one = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+  const std::string two = "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
+  const std::string three = "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n";
+  rig.Downstream(one);
+  EXPECT_TRUE(rig.relay().wants_downstream());  // an end of the client's must be seen
+  rig.Downstream(two + three);
+  EXPECT_EQ(rig.upstream(), one);
+  EXPECT_FALSE(rig.relay().wants_downstream());
+  rig.Upstream(kOk);
+  EXPECT_EQ(rig.upstream(), one + two);
+  EXPECT_FALSE(rig.relay().wants_downstream());
+  rig.Upstream(kOk);
+  EXPECT_EQ(rig.upstream(), one + two + three);
+  EXPECT_TRUE(rig.relay().wants_downstream());
+  rig.Upstream(kOk);
+  EXPECT_EQ(rig.exchanges().size(), 3U);
+  EXPECT_EQ(rig.downstream(), std::string(kOk) + std::string(kOk) + std::string(kOk));
+}
+
 TEST(Http1RelayTest, PassesContinueBeforeTheFinalResponse) {
   Rig rig;
   rig.Downstream("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");

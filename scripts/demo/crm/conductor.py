@@ -1,6 +1,7 @@
 """crm-conductor: puts a customer together from crm-salesforce and crm-database.
 
-Knows nothing of a mesh; forwards the two trace headers and does nothing else with them.
+Knows nothing of a mesh; forwards the two trace headers and does nothing else with them, and
+with FORWARD_TRACE_HEADERS=0 not even that.
 """
 import http.client
 import json
@@ -10,6 +11,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SALESFORCE = urllib.parse.urlsplit(os.environ["SALESFORCE_URL"])
+FORWARDED = () if os.environ.get("FORWARD_TRACE_HEADERS") == "0" else ("traceparent", "tracestate")
 DATABASE = urllib.parse.urlsplit(os.environ["DATABASE_URL"])
 
 
@@ -29,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         number = self.path.split("?")[0].rsplit("/", 1)[-1]
-        headers = {n: self.headers[n] for n in ("traceparent", "tracestate") if n in self.headers}
+        headers = {n: self.headers[n] for n in FORWARDED if n in self.headers}
         try:
             account_status, account = fetch(SALESFORCE, f"/salesforce/accounts/{number}", headers)
             customer_status, customer = fetch(DATABASE, f"/db/customers/{number}", headers)

@@ -1,5 +1,6 @@
 // crm-mobile: the phone's view of a customer, asked from crm-conductor.
-// Knows nothing of a mesh; forwards the two trace headers and does nothing else with them.
+// Knows nothing of a mesh; forwards the two trace headers and does nothing else with them,
+// and with FORWARD_TRACE_HEADERS=0 not even that.
 'use strict';
 const http = require('http');
 const conductor = new URL(process.env.CONDUCTOR_URL);
@@ -7,6 +8,7 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 64 });
 
 function forwarded(headers) {
   const kept = {};
+  if (process.env.FORWARD_TRACE_HEADERS === '0') return kept;
   for (const name of ['traceparent', 'tracestate']) if (headers[name]) kept[name] = headers[name];
   return kept;
 }
