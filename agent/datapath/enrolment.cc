@@ -160,6 +160,9 @@ void DatapathImpl::TellWorkers(const Workload& workload) {
 
 base::Result<void> DatapathImpl::WriteEntry(const Workload& workload) {
   const std::uint64_t cookie = workload.ns->cookie();
+  if (parts_.parent != nullptr && workload.wanted.infer_parents) {
+    parts_.parent->NoteEnrolment();
+  }
   if (!workload.cgroup) {
     return MapSet(map(Map::kNetns), cookie, workload.entry());
   }

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <ctime>
 
 #include "agent/datapath/skeleton.h"
 #include "parent.skel.h"
@@ -45,6 +47,7 @@ class LoadedParentProgram final : public ParentProgram {
 
   base::Result<void> Load(const Programs& programs);
   [[nodiscard]] weir_slot* slots() const override { return slots_; }
+  void NoteEnrolment() override;
   [[nodiscard]] int hints() const override { return ::bpf_map__fd(object_->maps.weir_hints); }
 
  private:
@@ -73,6 +76,14 @@ base::Result<void> LoadedParentProgram::Load(const Programs& programs) {
     return LibbpfError("attach the parent program", error);
   }
   return {};
+}
+
+// The kernel gives the start of processes by this clock.
+void LoadedParentProgram::NoteEnrolment() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_BOOTTIME, &now);  // cannot fail
+  const auto since_boot = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+  object_->bss->weir_enrolled_ns = static_cast<std::uint64_t>(since_boot.count());
 }
 
 }  // namespace

@@ -37,6 +37,9 @@ class ParentProgram {
 
   // The array of WEIR_SLOT_COUNT slots, mapped into this process.
   [[nodiscard]] virtual weir_slot* slots() const = 0;
+  // A workload was enrolled: nothing is concluded for 30 s from what processes do that are
+  // older, since they may be serving requests that nobody saw them read.
+  virtual void NoteEnrolment() = 0;
   // Descriptor of the hints' map.
   [[nodiscard]] virtual int hints() const = 0;
 

@@ -170,6 +170,7 @@ void StreamSession::StartHttp2() {
 
 // `rest` is what the server sent behind its 101.
 void StreamSession::UpgradeToHttp2(io::Bytes rest) {
+  MarkMultiplexed();
   Http1Upgrade upgrade = static_cast<Http1Relay&>(*relay_).TakeUpgrade();
   const io::ByteBuffer from_client = std::move(upgrade.held);
   StartHttp2();

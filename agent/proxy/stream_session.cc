@@ -162,6 +162,13 @@ void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange) noex
   }
 }
 
+// A connection in HTTP/2 from its start needs no mark: it never begins a request.
+void StreamSession::MarkMultiplexed() {
+  if (delivery_.request_handle != 0) {
+    context_.options.causality->MarkMultiplexed(delivery_.request_handle);
+  }
+}
+
 void StreamSession::OnUpstreamTimer() noexcept {
   const auto limit = snapshot_->limits().connect_timeout;
   if (delivery_tries_ == 0 || kDeliveryTryTime * (delivery_tries_ + 1) > limit) {
@@ -291,9 +298,7 @@ void StreamSession::Deliver(const HttpRelay::Result& result, bool from_client) {
     case HttpRelay::Action::kOpaque:
       phase_ = StreamPhase::kOpaque;
       switched_ = true;
-      if (delivery_.request_handle != 0) {
-        context_.options.causality->MarkMultiplexed(delivery_.request_handle);
-      }
+      MarkMultiplexed();
       client_timer_.Cancel();
       return;
     case HttpRelay::Action::kHttp2:

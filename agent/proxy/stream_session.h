@@ -157,6 +157,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
 
   // stream_session.cc
   std::uint32_t AcquireHandle();
+  // What is delivered does not follow one request after the other any more.
+  void MarkMultiplexed();
   void FlushHeld();
   void PassToUpstream(io::Bytes bytes);
   void PassToDownstream(io::Bytes bytes);

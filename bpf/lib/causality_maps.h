@@ -7,6 +7,10 @@
 /* The state from which a request's parent is found. Where a map is an LRU, losing an entry
  * means that what it knew is learnt again, which takes WEIR_CALIBRATION_SAMPLES. */
 
+/* When a workload was last enrolled (boot clock; the agent's): a process that is older may be
+ * serving requests that nobody has seen. */
+volatile __u64 weir_enrolled_ns;
+
 /* Shared with the agent by mmap. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -36,7 +40,7 @@ struct weir_process {
   __u64 open_ids;           /* XOR of the open requests' ids */
   __u64 begun;              /* requests ever */
   __s64 multiplexed;        /* open connections whose requests cannot be told apart */
-  __u64 uncertain_until_ns; /* boot clock; a request was reset and may still be worked on */
+  __u64 uncertain_until_ns; /* boot clock; it may be working on a request that is not counted */
   __u32 turn_off;           /* requests move between its threads */
   __u32 padding;
   __u64 candidates[WEIR_MAX_CANDIDATES]; /* open requests, as far as they fit */
@@ -118,6 +122,7 @@ struct {
 #define WEIR_SOCKET_SHARED 4      /* outbound: carried several requests' calls at once */
 #define WEIR_SOCKET_CONNECTED 8   /* outbound: `at_connect` is set, for the first write */
 #define WEIR_SOCKET_HINTED 16     /* outbound: may have an entry in weir_hints */
+#define WEIR_SOCKET_UNTRACKED 32  /* inbound: the agent had no slot for it */
 
 struct weir_parent_socket {
   __u64 request;    /* inbound: its last; outbound: whose call it carries, 0: not known */

@@ -7,7 +7,8 @@
  * to the first write of its answer. */
 
 #define WEIR_FOREIGN (1ULL << 63)
-/* How long a process may go on with a request whose connection was reset. */
+/* How long a process may go on with a request that is not counted: its connection was reset,
+ * or it is older than the enrolment. */
 #define WEIR_UNCERTAIN_NS (30ULL * 1000 * 1000 * 1000)
 
 /* The id of a request that did not come through the agent: it counts, and is no parent. */
@@ -44,6 +45,9 @@ static __always_inline struct weir_process* weir_process_of(const struct weir_pr
     return process;
   }
   struct weir_process fresh = {.born = bpf_ktime_get_boot_ns()};
+  if (bpf_get_current_task_btf()->group_leader->start_boottime <= weir_enrolled_ns) {
+    fresh.uncertain_until_ns = fresh.born + WEIR_UNCERTAIN_NS;
+  }
   // Fails as well when another CPU has just added it: the lookup decides.
   bpf_map_update_elem(&weir_processes, key, &fresh, BPF_NOEXIST);
   return bpf_map_lookup_elem(&weir_processes, key);
@@ -51,6 +55,15 @@ static __always_inline struct weir_process* weir_process_of(const struct weir_pr
 
 static __always_inline int weir_is_uncertain(const struct weir_process* process) {
   return process->uncertain_until_ns && bpf_ktime_get_boot_ns() < process->uncertain_until_ns;
+}
+
+/* A request of the current process may not be counted. */
+static __always_inline void weir_doubt_process(void) {
+  struct weir_process_key key = weir_this_process();
+  struct weir_process* process = weir_process_of(&key);
+  if (process) {
+    process->uncertain_until_ns = bpf_ktime_get_boot_ns() + WEIR_UNCERTAIN_NS;
+  }
 }
 
 static __always_inline void weir_add_candidate(struct weir_process* process, __u64 request) {

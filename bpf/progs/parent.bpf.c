@@ -99,6 +99,7 @@ static __always_inline void weir_classify(struct sock* sk, struct weir_parent_so
   struct weir_leg* leg = weir_delivery_of(&tuple);
   if (leg) {
     socket->handle = leg->request_handle;
+    socket->flags |= leg->request_handle ? 0 : WEIR_SOCKET_UNTRACKED;
   }
   socket->kind =
       leg || accepted || weir_listens_on(&tuple) ? WEIR_KIND_INBOUND : WEIR_KIND_OUTBOUND;
@@ -132,6 +133,7 @@ static __always_inline struct weir_parent_socket* weir_find_socket(struct sock* 
   }
   socket = weir_make_socket(sk);
   if (!socket) {
+    weir_doubt_process();
     return 0;
   }
   if (!enrolled) {
@@ -192,11 +194,11 @@ static __always_inline void weir_unmark_multiplexed(struct weir_parent_socket* s
 }
 
 // Bytes that the agent delivers without a request's number are of a protocol that it does
-// not follow: how many requests they are nobody knows.
+// not follow: how many requests they are nobody knows. So it is without a slot.
 static __always_inline int weir_is_multiplexed(const struct weir_parent_socket* socket,
                                                const struct weir_slot* slot) {
   return slot ? !slot->number || (slot->flags & WEIR_SLOT_MULTIPLEXED)
-              : socket->flags & WEIR_SOCKET_MULTIPLEXED;
+              : socket->flags & (WEIR_SOCKET_MULTIPLEXED | WEIR_SOCKET_UNTRACKED);
 }
 
 static __always_inline void weir_read_inbound(struct sock* sk, struct weir_parent_socket* socket,
@@ -237,6 +239,7 @@ int BPF_PROG(weir_recv, struct sock* sk, int result, int flags) {
   struct weir_thread* thread = weir_this_thread();
   if (!thread) {
     weir_count(WEIR_PARENT_NO_STORAGE);
+    weir_doubt_process();
     return 0;
   }
   if (socket->kind == WEIR_KIND_INBOUND) {
@@ -350,7 +353,8 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
   if (sole) {
     weir_calibrate(destination, turn, sole);
   }
-  if (slot && weir_count_call(slot, destination_id, destination->max_calls) && !slot->alone) {
+  if (slot && weir_count_call(slot, destination_id, destination->max_calls) &&
+      slot->alone != process->begun) {
     weir_withdraw(destination);
   }
   if (sole && turn == sole) {

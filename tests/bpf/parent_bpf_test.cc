@@ -127,6 +127,23 @@ TEST_F(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
+TEST_F(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
+  Delivery one = Deliver();
+  Delivery other = Deliver();
+  Outbound outbound = Connect();
+  Calibrate(one, outbound);
+  AppThread thread;
+  const auto number = Request(one);
+  Read(one.app);
+  EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
+  Reply(outbound);
+  Request(other);
+  thread.Do([&] { Read(other.app); });
+  const auto second = Call(outbound);
+  EXPECT_TRUE(!second || second->source == WEIR_PARENT_NONE);
+  EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
+}
+
 TEST_F(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
   Delivery one = Deliver();
   Delivery other = Deliver();
@@ -336,6 +353,20 @@ TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFol
   EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
 }
 
+TEST_F(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
+  Delivery one = Deliver();
+  Delivery untracked = DeliverWithoutSlot();
+  Outbound outbound = Connect();
+  Calibrate(one, outbound);
+  Write(untracked.agent);
+  Read(untracked.app);
+  Write(untracked.app);  // an answer, or what HTTP/2 says first
+  Request(one);
+  Read(one.app);
+  EXPECT_FALSE(Call(outbound).has_value());
+  EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
+}
+
 TEST_F(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   Delivery one = Deliver();
   Delivery probe = DeliverUnknown();
@@ -366,6 +397,19 @@ TEST_F(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
   const auto number = Request(one);
   Read(one.app);
   EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
+  EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
+}
+
+TEST_F(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
+  Delivery delivery = Deliver();
+  Outbound outbound = Connect();
+  NoteEnrolment();
+  Call(outbound);  // for a request that nobody saw it read
+  Reply(outbound);
+  Calibrate(delivery, outbound);
+  Request(delivery);
+  Read(delivery.app);
+  EXPECT_FALSE(Call(outbound).has_value());
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 

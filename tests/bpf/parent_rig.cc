@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstring>
+#include <ctime>
 #include <utility>
 #include <vector>
 
@@ -140,11 +141,28 @@ Delivery ParentTest::Deliver() {
   Delivery delivery = DeliverUnknown();
   delivery.handle = next_slot_++;
   Slot(delivery.handle).handle = delivery.handle;
+  RecordLeg(delivery);
+  return delivery;
+}
+
+Delivery ParentTest::DeliverWithoutSlot() {
+  Delivery delivery = DeliverUnknown();
+  RecordLeg(delivery);
+  return delivery;
+}
+
+void ParentTest::NoteEnrolment() {
+  timespec now{};
+  ASSERT_EQ(::clock_gettime(CLOCK_BOOTTIME, &now), 0);
+  object_->bss->weir_enrolled_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+                                   static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+void ParentTest::RecordLeg(const Delivery& delivery) {
   const weir_tuple leg = TupleOf(delivery.agent.get(), pod_->Cookie());
   const weir_leg value{.kind = WEIR_LEG_DELIVERY, .worker = 0, .request_handle = delivery.handle};
   EXPECT_EQ(::bpf_map_update_elem(::bpf_map__fd(object_->maps.weir_legs), &leg, &value, BPF_ANY),
             0);
-  return delivery;
 }
 
 std::uint32_t ParentTest::Request(Delivery& delivery) {

@@ -58,6 +58,10 @@ class ParentTest : public RootTest {
   Delivery Deliver();
   // As Deliver, without the agent having recorded it: a probe's, say.
   Delivery DeliverUnknown();
+  // As Deliver, when the agent has no slot left.
+  Delivery DeliverWithoutSlot();
+  // A workload is enrolled at this moment.
+  void NoteEnrolment();
   // Puts the next request on it; its number, which is also in its span's id.
   std::uint32_t Request(Delivery& delivery);
   // The application reads what is there.
@@ -90,6 +94,7 @@ class ParentTest : public RootTest {
 
  private:
   void Flag(int fd, const weir_sock& value);
+  void RecordLeg(const Delivery& delivery);
   base::UniqueFd MakeSocket();
   base::UniqueFd Accept();
 

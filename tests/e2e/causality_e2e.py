@@ -34,8 +34,9 @@ class CausalityTest(unittest.TestCase):
         cls.addClassCleanup(cls.mesh.topology.down)
         cls.mesh.topology.up()
         cls.mesh.write_configuration()
-        cls.mesh.start_application()
+        # In this order: of a process that is older than its enrolment nothing is said for 30 s.
         cls.mesh.start_agents()
+        cls.mesh.start_application()
         wait_until("an answer through the gateway", f"look at {RUN}/*.log",
                    lambda: cls.mesh.request("/customers/1")[0] == 200)
         assert cls.mesh.send_load(LEARNING, connections=1) == 0

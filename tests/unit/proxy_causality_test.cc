@@ -135,5 +135,18 @@ TEST_F(CausalityTest, SaysThatAConnectionIsNoLongerRequestsBehindAnUpgrade) {
   EXPECT_TRUE(ProxyBed::Eventually([&] { return bed_.causality().multiplexed() == 1; }));
 }
 
+TEST_F(CausalityTest, SaysThatAConnectionIsNoLongerRequestsInHttp2) {
+  Start();
+  Pair pair;
+  pair.client = bed_.Connect(client_, application_.endpoint);
+  ASSERT_TRUE(SendText(pair.client.get(),
+                       "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                       "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"));
+  pair.server = AcceptOne(application_.listener.get());
+  ASSERT_TRUE(SendText(pair.server.get(),
+                       "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"));
+  EXPECT_TRUE(ProxyBed::Eventually([&] { return bed_.causality().multiplexed() == 1; }));
+}
+
 }  // namespace
 }  // namespace weir::test

@@ -163,6 +163,25 @@ TEST_P(Http2WayTest, MakesSpansOfStreams) {
             "00-" + observe::ToHex(sent->span->trace_id) + "-" + named + "-03");
 }
 
+// Streams overlap, and an application writes more than requests: no write says which it was.
+TEST_P(Http2WayTest, InfersNoParentsOfStreams) {
+  seam::ParentHint hint{.source = seam::HintSource::kSole, .parent = {}, .candidates = {}};
+  hint.parent.span.trace_id[0] = 7;
+  hint.parent.span.span_id[0] = 8;
+  bed_.causality().Say(hint);
+  const Http2Server server(server_.listener.get());
+  const base::UniqueFd fd = bed_.Connect(client_, server_.endpoint);
+  Nghttp2End client(/*server=*/false);
+  client.Settings({});
+  const auto id = client.Request({.fields = Request("/"), .body = {}, .trailers = {}});
+  ASSERT_TRUE(Drive(client, fd.get(), [&] { return client.streams[id].closed; }));
+  const auto sent = WaitForRequest(0, Direction::kOutbound);
+  ASSERT_TRUE(sent && sent->span);
+  EXPECT_EQ(sent->span->parent_source, observe::ParentSource::kNone);
+  EXPECT_EQ(bed_.causality().asked(), 0);
+  EXPECT_TRUE(bed_.causality().begun().empty());
+}
+
 TEST_P(Http2WayTest, TellsGrpcCallsByTheirStatus) {
   const Http2Server server(server_.listener.get());
   const base::UniqueFd fd = bed_.Connect(client_, server_.endpoint);
