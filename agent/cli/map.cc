@@ -39,8 +39,10 @@ v1::ServiceMap Merge(const std::vector<v1::ServiceMap>& answers) {
     merged.set_node(merged.node() + (merged.node().empty() ? "" : ",") + answer.node());
     for (const v1::Edge& edge : answer.edges()) {
       v1::Edge& known = edges[{edge.source(), edge.destination()}];
-      if (CallsOf(edge) >= CallsOf(known)) {
-        known = edge;
+      const bool saw_more = CallsOf(edge) >= CallsOf(known);
+      const v1::Edge other = saw_more ? std::exchange(known, edge) : edge;
+      if (known.parent_sources().empty()) {  // they are known at the source only
+        *known.mutable_parent_sources() = other.parent_sources();
       }
     }
   }
@@ -64,9 +66,11 @@ std::string ProtectedShare(const v1::Edge& edge) {
 // "turn 60 %, header 40 %": where parents of the requests were known from.
 std::string ParentShares(const v1::Edge& edge) {
   std::vector<std::pair<std::uint64_t, std::string>> shares;
+  std::uint64_t total = 0;
   for (const auto& [source, count] : edge.parent_sources()) {
     if (count != 0) {
       shares.emplace_back(count, source);
+      total += count;
     }
   }
   std::ranges::sort(shares, [](const auto& left, const auto& right) {
@@ -74,7 +78,7 @@ std::string ParentShares(const v1::Edge& edge) {
   });
   std::vector<std::string> texts;
   for (const auto& [count, source] : shares) {
-    texts.push_back(source + " " + Percent(count, edge.requests()));
+    texts.push_back(source + " " + Percent(count, total));
   }
   return texts.empty() ? "-" : Join(texts, ", ");
 }

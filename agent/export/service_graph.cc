@@ -154,6 +154,9 @@ ServiceGraphView ServiceGraph::View(base::Nanoseconds window) const {
     const std::size_t border = key.find('\0');
     edge.source = key.substr(1, border - 1);
     edge.destination = key.substr(border + 1);
+    if (!edge.is_seen_at_source && edge.source != kOutside) {
+      edge.by_parent_source = {};  // all would be "header": the one that the source's node wrote
+    }
     edges[key.substr(1)] = std::move(edge);
   }
   for (auto& [key, edge] : edges) {

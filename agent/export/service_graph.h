@@ -32,8 +32,9 @@ struct GraphEdge {
   std::uint64_t tunnel = 0;  // by mTLS between nodes
   std::uint64_t local = 0;   // joined on this node
   std::uint64_t plain = 0;
-  std::array<std::uint64_t, 5> by_parent_source{};  // of requests, by ParentSource
-  base::Nanoseconds p50{0};                         // of requests; of connections that have none
+  // Of requests, by ParentSource; empty where the source is a workload that another node has.
+  std::array<std::uint64_t, 5> by_parent_source{};
+  base::Nanoseconds p50{0};  // of requests; of connections that have none
   base::Nanoseconds p99{0};
 };
 

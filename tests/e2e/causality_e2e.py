@@ -95,8 +95,21 @@ class CausalityTest(unittest.TestCase):
         sources = self.check_load(requests=160, connections=16)
         self.assertGreater(sources["turn"], 0)
 
+    def test_the_map_says_how_the_parents_of_each_edge_were_known(self):
+        self.assertEqual(self.mesh.send_load(20, connections=1), 0)
+        found = {(e["source"], e["destination"]): e["parentSources"]
+                 for e in json.loads(self.mesh.weir_everywhere("map", "-o", "json"))["edges"]
+                 if int(e["requests"]) > 0}
+        for source, destination in EDGES:
+            sources = found[f"crm/{source}", f"crm/{destination}"]
+            self.assertTrue(INFERRED & set(sources), (source, destination, sources))
+            self.assertLessEqual(set(sources), INFERRED | {"none"})  # none: while it was learnt
+
     def test_status_and_check_say_that_parents_are_inferred(self):
         for node in self.mesh.nodes:
+            out = self.mesh.weir(node, "check", "-o", "json", check=False)
+            check = next(r for r in json.loads(out)["results"] if r["code"] == "WK110")
+            self.assertEqual(check["outcome"], "ok", check)
             status = json.loads(self.mesh.weir(node, "status", "-o", "json"))
             features = {f["name"]: f for f in status["features"]}
             self.assertTrue(features["the parent program"]["available"])

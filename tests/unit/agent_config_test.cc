@@ -104,6 +104,7 @@ workloads:
   serviceAccount: gw
   match: {netns: gw}
   onAgentDown: open
+  causality: headers
   mode: Permissive
   traces: {boundary: true, formats: [b3, jaeger]}
 - {name: redis, match: {unit: redis.service}}
@@ -134,6 +135,8 @@ workloads:
   EXPECT_EQ(config.workloads[0].display_name(), "crm/gateway");
   EXPECT_EQ(config.workloads[0].on_agent_down, model::OnAgentDown::kOpen);
   EXPECT_EQ(config.workloads[0].mode, model::TlsMode::kPermissive);
+  EXPECT_EQ(config.workloads[0].causality, model::Causality::kHeaders);
+  EXPECT_EQ(config.workloads[1].causality, model::Causality::kInferred);
   EXPECT_TRUE(config.workloads[0].trace_boundary);
   EXPECT_EQ(config.workloads[0].trace_formats,
             (model::ExtraTraceFormats{.b3 = true, .jaeger = true}));
@@ -208,6 +211,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"workloads: [{name: a, match: {cgroup: /}}]", "whole machine"},
         BadValue{"workloads: [{name: a, match: {netns: a}, mode: strict}]", "\"Strict\""},
         BadValue{"workloads: [{name: a, match: {netns: a}, onAgentDown: shut}]", "closed or open"},
+        BadValue{"workloads: [{name: a, match: {netns: a}, causality: on}]",
+                 "off, headers or inferred"},
         BadValue{"workloads: [{name: a, match: {netns: a}}, {name: a, match: {netns: b}}]",
                  "also at line 3"},
         BadValue{"workloads: [{name: a, match: {netns: a}}, {name: b, match: {netns: a}}]",

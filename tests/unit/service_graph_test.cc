@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "tests/support/records.h"
@@ -68,6 +69,20 @@ TEST_F(ServiceGraphTest, CountsWhatBothEndsSawOnce) {
   ASSERT_EQ(view.edges.size(), 1U);
   EXPECT_EQ(view.edges[0].requests, 1U);
   EXPECT_TRUE(view.edges[0].is_seen_at_source);
+}
+
+TEST_F(ServiceGraphTest, KnowsParentsWhereTheRequestsLeaveOnly) {
+  Record in = MakeRequest(/*is_client=*/false);
+  in.flow.parent_source = observe::ParentSource::kHeader;
+  graph_.Consume({in});
+  Record from_outside = in;
+  from_outside.flow.source.workload.reset();
+  graph_.Consume({from_outside});
+  const auto view = graph_.View(seconds(60));
+  ASSERT_EQ(view.edges.size(), 2U);
+  EXPECT_EQ(std::ranges::count(view.edges[0].by_parent_source, 0U), 5);
+  EXPECT_EQ(view.edges[1].source, "outside");
+  EXPECT_EQ(std::ranges::count(view.edges[1].by_parent_source, 1U), 1);
 }
 
 TEST_F(ServiceGraphTest, NamesThoseOutsideTheMesh) {
