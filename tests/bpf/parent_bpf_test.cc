@@ -9,7 +9,14 @@
 namespace weir::test {
 namespace {
 
-using ParentBpfTest = ParentTest;
+// Each at the tracepoints, and at the functions that stand in for them on older kernels.
+class ParentBpfTest : public ParentTest, public ::testing::WithParamInterface<bool> {
+ protected:
+  ParentBpfTest() : ParentTest(/*at_functions=*/GetParam()) {}
+};
+
+INSTANTIATE_TEST_SUITE_P(Hooks, ParentBpfTest, ::testing::Bool(),
+                         [](const auto& one) { return one.param ? "Functions" : "Tracepoints"; });
 
 // An event loop of the application's: one thread, one epoll.
 class Loop {
@@ -30,7 +37,7 @@ class Loop {
   base::UniqueFd epoll_;
 };
 
-TEST_F(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
+TEST_P(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
   Delivery delivery = Deliver();
   Request(delivery);
   Read(delivery.app);
@@ -49,7 +56,7 @@ TEST_F(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
   EXPECT_TRUE(IsParent(Call(outbound), delivery, number, WEIR_PARENT_TURN));
 }
 
-TEST_F(ParentBpfTest, TellsThreadsApart) {
+TEST_P(ParentBpfTest, TellsThreadsApart) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -64,7 +71,7 @@ TEST_F(ParentBpfTest, TellsThreadsApart) {
   thread.Do([&] { EXPECT_TRUE(IsParent(Call(outbound), other, other_number, WEIR_PARENT_TURN)); });
 }
 
-TEST_F(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
+TEST_P(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   AppThread pool;
@@ -74,7 +81,7 @@ TEST_F(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
   pool.Do([&] { EXPECT_TRUE(IsParent(Call(outbound), delivery, number, WEIR_PARENT_SOLE)); });
 }
 
-TEST_F(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
+TEST_P(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -94,7 +101,7 @@ TEST_F(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
             static_cast<int>(one.handle + other.handle));
 }
 
-TEST_F(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
+TEST_P(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   Outbound clean = Connect(/*original_port=*/81);
@@ -110,7 +117,7 @@ TEST_F(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
   EXPECT_GT(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_F(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
+TEST_P(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -127,7 +134,7 @@ TEST_F(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_F(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
+TEST_P(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -144,7 +151,7 @@ TEST_F(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_F(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
+TEST_P(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -160,7 +167,7 @@ TEST_F(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_F(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
+TEST_P(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -189,7 +196,7 @@ TEST_F(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_F(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
+TEST_P(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -220,7 +227,7 @@ TEST_F(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
   EXPECT_TRUE(!hint || hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_F(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
+TEST_P(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound first = Connect(80);
@@ -254,7 +261,7 @@ TEST_F(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
   EXPECT_TRUE(IsParent(Call(second), one, number, WEIR_PARENT_TURN));
 }
 
-TEST_F(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
+TEST_P(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound shared = Connect(80);
@@ -275,7 +282,7 @@ TEST_F(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
   EXPECT_TRUE(!hint || hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_F(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
+TEST_P(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -307,7 +314,7 @@ TEST_F(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_F(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll) {
+TEST_P(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -320,7 +327,7 @@ TEST_F(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll)
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
+TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   Delivery one = Deliver();
   Delivery stream = Deliver();
   Outbound outbound = Connect();
@@ -340,7 +347,7 @@ TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
 }
 
-TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
+TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
   Delivery one = Deliver();
   Delivery opaque = Deliver();
   Outbound outbound = Connect();
@@ -353,7 +360,7 @@ TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFol
   EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
 }
 
-TEST_F(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
+TEST_P(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
   Delivery one = Deliver();
   Delivery untracked = DeliverWithoutSlot();
   Outbound outbound = Connect();
@@ -367,7 +374,7 @@ TEST_F(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
   EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
 }
 
-TEST_F(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
+TEST_P(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   Delivery one = Deliver();
   Delivery probe = DeliverUnknown();
   Outbound outbound = Connect();
@@ -382,7 +389,7 @@ TEST_F(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   pool.Do([&] { EXPECT_FALSE(Call(outbound).has_value()); });  // two are open
 }
 
-TEST_F(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
+TEST_P(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -400,7 +407,7 @@ TEST_F(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_F(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
+TEST_P(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   NoteEnrolment();
@@ -413,7 +420,7 @@ TEST_F(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_F(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
+TEST_P(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
   Delivery former = Deliver();
   Outbound outbound = Connect();
   Calibrate(former, outbound);
@@ -425,7 +432,7 @@ TEST_F(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
   EXPECT_FALSE(Call(outbound).has_value());
 }
 
-TEST_F(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
+TEST_P(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   Calibrate(delivery, outbound);
@@ -447,7 +454,7 @@ TEST_F(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
   EXPECT_FALSE(Take(other).has_value());
 }
 
-TEST_F(ParentBpfTest, LeavesAWorkloadAloneThatDoesNotWantIt) {
+TEST_P(ParentBpfTest, LeavesAWorkloadAloneThatDoesNotWantIt) {
   Enrol(0);
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
