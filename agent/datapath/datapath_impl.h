@@ -77,6 +77,10 @@ class DatapathImpl final : public Datapath {
     slots_.Begin(handle, context);
   }
   void MarkMultiplexed(std::uint32_t handle) override { slots_.MarkMultiplexed(handle); }
+  void MarkStreams(std::uint32_t handle) override { slots_.MarkStreams(handle); }
+  void EndRequest(std::uint32_t handle, bool broken_off) override {
+    slots_.End(handle, broken_off);
+  }
   std::optional<seam::ParentHint> TakeHint(model::LocalId source,
                                            const base::ConnectionTuple& accepted) override;
 

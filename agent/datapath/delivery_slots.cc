@@ -41,6 +41,7 @@ std::uint32_t DeliverySlots::Acquire(unsigned worker) {
   const std::uint32_t handle = generation << WEIR_SLOT_BITS | index;
   weir_slot& slot = slots_[index];
   Store(slot.number, 0);
+  Store(slot.ended, 0);
   Store(slot.flags, 0);
   Store(slot.handle, handle);
   return handle;
@@ -79,8 +80,27 @@ void DeliverySlots::Begin(std::uint32_t handle, const seam::ParentContext& conte
 
 void DeliverySlots::MarkMultiplexed(std::uint32_t handle) {
   if (handle != 0) {
-    Store(SlotOf(handle).flags, WEIR_SLOT_MULTIPLEXED);
+    weir_slot& slot = SlotOf(handle);
+    Store(slot.flags, slot.flags | WEIR_SLOT_MULTIPLEXED);
   }
+}
+
+void DeliverySlots::MarkStreams(std::uint32_t handle) {
+  if (handle != 0) {
+    Store(SlotOf(handle).flags, WEIR_SLOT_STREAMS);
+  }
+}
+
+// One that was broken off counts, doubtful, until another one is over.
+void DeliverySlots::End(std::uint32_t handle, bool broken_off) {
+  if (handle == 0) {
+    return;
+  }
+  weir_slot& slot = SlotOf(handle);
+  if (!broken_off) {
+    Store(slot.ended, slot.number);
+  }
+  Store(slot.flags, WEIR_SLOT_STREAMS | (broken_off ? WEIR_SLOT_BROKEN_OFF : 0U));
 }
 
 }  // namespace weir::datapath

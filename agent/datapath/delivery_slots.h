@@ -21,6 +21,8 @@ class DeliverySlots {
   void Release(unsigned worker, std::uint32_t handle);
   void Begin(std::uint32_t handle, const seam::ParentContext& context);
   void MarkMultiplexed(std::uint32_t handle);
+  void MarkStreams(std::uint32_t handle);
+  void End(std::uint32_t handle, bool broken_off);
 
  private:
   // The free slots of one worker, oldest first. Aligned: workers must not share a line.

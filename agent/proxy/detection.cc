@@ -90,6 +90,7 @@ void StreamSession::Decide(http::Detected detected) {
       break;
     case http::Detected::kHttp2Preface:
       StartHttp2();
+      TellProtocol();
       break;
     case http::Detected::kTls:
       flow_.protocol = Protocol::kTls;
@@ -170,7 +171,7 @@ void StreamSession::StartHttp2() {
 
 // `rest` is what the server sent behind its 101.
 void StreamSession::UpgradeToHttp2(io::Bytes rest) {
-  MarkMultiplexed();
+  StopTelling();  // its first stream was begun as another kind of request
   Http1Upgrade upgrade = static_cast<Http1Relay&>(*relay_).TakeUpgrade();
   const io::ByteBuffer from_client = std::move(upgrade.held);
   StartHttp2();

@@ -220,7 +220,7 @@ void Http1Relay::SettleTrace(Exchange& exchange) {
       AdoptParent(*hint, exchange.result);
     }
   }
-  handler_.OnRequestStart(exchange.result);
+  handler_.OnRequestStart(exchange.result, open_.size());
 }
 
 void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,

@@ -58,8 +58,15 @@ class ExchangeHandler {
   virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
   // Asked for an HTTP/1 request that came without a trace: what is known of its parent.
   virtual std::optional<seam::ParentHint> TakeParentHint() noexcept { return std::nullopt; }
-  // The request's trace is settled, and it is about to be passed on.
-  virtual void OnRequestStart(const observe::ExchangeResult& exchange) noexcept { (void)exchange; }
+  // The request's trace is settled, and it is about to be passed on; `open` requests of the
+  // connection, with it, are not answered yet.
+  virtual void OnRequestStart(const observe::ExchangeResult& exchange, std::size_t open) noexcept {
+    (void)exchange;
+    (void)open;
+  }
+  // In HTTP/2: the answer of the last one has begun. `broken_off`: not of each since none was
+  // open, some were given up by others than the upstream.
+  virtual void OnAllAnswered(bool broken_off) noexcept { (void)broken_off; }
 };
 
 // What goes on in HTTP/2 (stream 1) of an HTTP/1.1 connection behind its Upgrade to h2c.

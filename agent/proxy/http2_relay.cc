@@ -78,6 +78,7 @@ void Http2Relay::BeginUpgraded(Http1Upgrade&& upgrade) {
   exchange.result.http.version_major = 2;
   exchange.result.http.version_minor = 0;
   exchange.start = upgrade.start;
+  ++unanswered_;
   exchange.text_bytes = TextBytes(exchange.result);
   text_bytes_ += exchange.text_bytes;
   request_count_ = exchange.result.http.request_index + 1;
@@ -169,6 +170,8 @@ bool Http2Relay::OnRequest(std::uint32_t id, const http::H2RequestHead& head,
   Trace(fields, exchange);
   exchange.text_bytes = TextBytes(exchange.result);
   text_bytes_ += exchange.text_bytes;
+  ++unanswered_;
+  handler_.OnRequestStart(exchange.result, unanswered_);
   return true;
 }
 
@@ -226,8 +229,19 @@ void Http2Relay::OnResponse(std::uint32_t id, const http::H2ResponseHead& head) 
     exchange.result.timing.first_byte = context_.clock.Now() - exchange.start;
   }
   if (!head.is_interim()) {
+    SettleAnswer(exchange, /*broken_off=*/false);
     exchange.result.http.status = head.status;
     NoteGrpcStatus(head.grpc_status, exchange.result.http);  // of an answer without a body
+  }
+}
+
+void Http2Relay::SettleAnswer(Exchange& exchange, bool broken_off) {
+  if (std::exchange(exchange.answered, true)) {
+    return;
+  }
+  broken_off_ = broken_off_ || broken_off;
+  if (--unanswered_ == 0) {
+    handler_.OnAllAnswered(std::exchange(broken_off_, false));
   }
 }
 
@@ -245,6 +259,8 @@ void Http2Relay::OnStreamEnd(std::uint32_t id, const http::H2StreamEnd& end) noe
   Exchange exchange = std::move(found->second);
   open_.erase(found);
   text_bytes_ -= exchange.text_bytes;
+  SettleAnswer(exchange,
+               end.by == http::H2StreamEnd::By::kClient || end.by == http::H2StreamEnd::By::kRelay);
   // An upgraded request has sent bytes before.
   exchange.result.bytes_sent += end.bytes_to_server;
   exchange.result.bytes_received += end.bytes_to_client;

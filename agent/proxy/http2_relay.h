@@ -53,6 +53,7 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
     observe::ExchangeResult result;
     base::MonotonicTime start;
     std::size_t text_bytes = 0;
+    bool answered = false;
   };
 
   bool OnRequest(std::uint32_t id, const http::H2RequestHead& head,
@@ -65,6 +66,8 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
   [[nodiscard]] Exchange Describe(const http::H2RequestHead& head);
   void Trace(std::vector<http::H2Field>& fields, Exchange& exchange);
   void Report(Exchange& exchange, observe::Reason reason);
+  // The final answer of a stream has begun, or never will.
+  void SettleAnswer(Exchange& exchange, bool broken_off);
   Result Receive(http::H2Side from, io::Bytes bytes, const Output& out);
   Result ResultOf() const;
 
@@ -76,7 +79,9 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
   std::size_t text_bytes_ = 0;                        // of those in open_
   base::MonotonicTime head_began_{};
   std::uint32_t request_count_ = 0;
+  std::size_t unanswered_ = 0;
   bool keep_query_values_;
+  bool broken_off_ = false;  // a stream was, since none was unanswered
   bool upstream_ended_ = false;
   bool downstream_ended_first_ = false;
 };

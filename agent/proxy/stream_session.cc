@@ -127,6 +127,7 @@ void StreamSession::ConnectDelivery(model::LocalId destination, const base::Endp
                .kind = seam::LegKind::kDelivery,
                .worker = context_.options.index,
                .request_handle = AcquireHandle()};
+  TellProtocol();
   delivery_tries_ = 1;
   ConnectUpstream(delivery_, kDeliveryTryTime);
 }
@@ -156,16 +157,34 @@ std::optional<seam::ParentHint> StreamSession::TakeParentHint() noexcept {
   return FindParent();
 }
 
-void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange) noexcept {
-  if (delivery_.request_handle != 0) {
+void StreamSession::TellProtocol() {
+  if (tells_requests() && flow_.protocol == observe::Protocol::kHttp2) {
+    context_.options.causality->MarkStreams(delivery_.request_handle);
+  }
+}
+
+void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange,
+                                   std::size_t open) noexcept {
+  if (!tells_requests()) {
+    return;
+  }
+  if (open > 1) {
+    context_.options.causality->MarkMultiplexed(delivery_.request_handle);
+  } else {
     context_.options.causality->BeginRequest(delivery_.request_handle, ContextOf(exchange));
   }
 }
 
-// A connection in HTTP/2 from its start needs no mark: it never begins a request.
-void StreamSession::MarkMultiplexed() {
-  if (delivery_.request_handle != 0) {
+void StreamSession::OnAllAnswered(bool broken_off) noexcept {
+  if (tells_requests()) {
+    context_.options.causality->EndRequest(delivery_.request_handle, broken_off);
+  }
+}
+
+void StreamSession::StopTelling() {
+  if (tells_requests()) {
     context_.options.causality->MarkMultiplexed(delivery_.request_handle);
+    stopped_telling_ = true;
   }
 }
 
@@ -298,7 +317,7 @@ void StreamSession::Deliver(const HttpRelay::Result& result, bool from_client) {
     case HttpRelay::Action::kOpaque:
       phase_ = StreamPhase::kOpaque;
       switched_ = true;
-      MarkMultiplexed();
+      StopTelling();
       client_timer_.Cancel();
       return;
     case HttpRelay::Action::kHttp2:

@@ -139,7 +139,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void OnLegFailed(Leg& leg, observe::Reason reason) noexcept final;
   void OnExchange(observe::ExchangeResult&& exchange) noexcept final;
   std::optional<seam::ParentHint> TakeParentHint() noexcept final;
-  void OnRequestStart(const observe::ExchangeResult& exchange) noexcept final;
+  void OnRequestStart(const observe::ExchangeResult& exchange, std::size_t open) noexcept final;
+  void OnAllAnswered(bool broken_off) noexcept final;
 
   // detection.cc
   void OnClientBytes(io::Bytes bytes);
@@ -157,8 +158,13 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
 
   // stream_session.cc
   std::uint32_t AcquireHandle();
-  // What is delivered does not follow one request after the other any more.
-  void MarkMultiplexed();
+  // Once both the protocol and the delivery are known, before anything is written.
+  void TellProtocol();
+  // What is delivered from now on are no requests that can be told apart.
+  void StopTelling();
+  [[nodiscard]] bool tells_requests() const {
+    return delivery_.request_handle != 0 && !stopped_telling_;
+  }
   void FlushHeld();
   void PassToUpstream(io::Bytes bytes);
   void PassToDownstream(io::Bytes bytes);
@@ -210,6 +216,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   bool up_open_ = false;
   bool client_end_passed_ = false;
   bool switched_ = false;  // opaque behind an Upgrade or CONNECT
+  bool stopped_telling_ = false;
   observe::Flow flow_;
 };
 

@@ -71,8 +71,15 @@ class Causality {
   // The one before it must have been answered. Nothing for handle 0, here and below.
   virtual void BeginRequest(std::uint32_t handle, const ParentContext& context) = 0;
   // The connection carries no requests that follow each other (an unknown protocol, several
-  // streams): while it is open, nothing is inferred for its process. For its life.
+  // streams): while it is open, nothing is inferred for its process. For its life, or until
+  // EndRequest.
   virtual void MarkMultiplexed(std::uint32_t handle) = 0;
+  // Before anything is written to it: it is HTTP/2. What the application writes need not be
+  // an answer, so that each request needs an EndRequest.
+  virtual void MarkStreams(std::uint32_t handle) = 0;
+  // Every request that was begun has been answered. `broken_off`: one has not, and the
+  // application may not know yet that nobody waits for it.
+  virtual void EndRequest(std::uint32_t handle, bool broken_off) = 0;
 
   // What is known of the request, or of the command of any protocol, that `source` has just
   // sent on the connection `accepted` (as the agent's socket sees it): at most once for each

@@ -35,6 +35,8 @@ WEIR_ABI_OFFSET(weir_trace_context, state, 32);
 
 /* weir_slot.flags */
 #define WEIR_SLOT_MULTIPLEXED 1U /* not one request after the other: its process is left alone */
+#define WEIR_SLOT_STREAMS 2U     /* HTTP/2: `ended` says when a request is over, not its answer */
+#define WEIR_SLOT_BROKEN_OFF 4U  /* with STREAMS: by the client; it may still be worked on */
 
 /* weir_slot.state */
 #define WEIR_REQUEST_OPEN 1U
@@ -56,7 +58,7 @@ struct weir_slot {
   __u32 handle; /* 0: unused */
   __u32 number; /* of the request under way, from 1; 0: none yet */
   __u32 flags;
-  __u32 padding;
+  __u32 ended; /* with WEIR_SLOT_STREAMS: the last number whose request is over */
   struct weir_trace_context context;
   /* Written by the program alone. */
   __u32 seen;  /* the number of the request that `state` and what follows are of */

@@ -28,9 +28,15 @@ static __always_inline struct weir_slot* weir_slot_of_request(__u64 request) {
   return slot && slot->seen == (__u32)request ? slot : 0;
 }
 
-static __always_inline int weir_request_in_state(__u64 request, __u32 state) {
+/* Whether the request that `slot` was last seen with is open. */
+static __always_inline int weir_is_open(const struct weir_slot* slot) {
+  return slot->state == WEIR_REQUEST_OPEN &&
+         !((slot->flags & WEIR_SLOT_STREAMS) && slot->ended == slot->seen);
+}
+
+static __always_inline int weir_is_request_open(__u64 request) {
   struct weir_slot* slot = weir_slot_of_request(request);
-  return slot && slot->state == state;
+  return slot && weir_is_open(slot);
 }
 
 static __always_inline struct weir_process_key weir_this_process(void) {
@@ -55,6 +61,35 @@ static __always_inline struct weir_process* weir_process_of(const struct weir_pr
 
 static __always_inline int weir_is_uncertain(const struct weir_process* process) {
   return process->uncertain_until_ns && bpf_ktime_get_boot_ns() < process->uncertain_until_ns;
+}
+
+/* What a process has open at this moment. */
+struct weir_open {
+  __s64 count;
+  __u64 ids; /* XOR of them */
+  int uncertain;
+};
+
+/* A stream's end shows in its slot; it is counted until the application reads again. Those
+ * that do not fit among the candidates count until then. */
+static __always_inline struct weir_open weir_open_of(const struct weir_process* process) {
+  struct weir_open open = {.count = process->open_count,
+                           .ids = process->open_ids,
+                           .uncertain = weir_is_uncertain(process)};
+  for (int i = 0; i < WEIR_MAX_CANDIDATES; ++i) {
+    __u64 request = process->candidates[i];
+    struct weir_slot* slot = request ? weir_slot_of_request(request) : 0;
+    if (!slot || !(slot->flags & WEIR_SLOT_STREAMS)) {
+      continue;
+    }
+    if (slot->ended == (__u32)request) {
+      open.count -= 1;
+      open.ids ^= request;
+    } else if (slot->flags & WEIR_SLOT_BROKEN_OFF) {
+      open.uncertain = 1;
+    }
+  }
+  return open;
 }
 
 /* A request of the current process may not be counted. */

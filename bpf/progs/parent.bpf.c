@@ -156,7 +156,7 @@ static __always_inline void weir_watch_threads(struct weir_thread* thread, __u64
     return;
   }
   if (!thread->eventpoll) {
-    if (thread->own != request && weir_request_in_state(thread->own, WEIR_REQUEST_OPEN)) {
+    if (thread->own != request && weir_is_request_open(thread->own)) {
       process->turn_off = 1;
     }
     thread->own = request;
@@ -198,8 +198,24 @@ static __always_inline void weir_unmark_multiplexed(struct weir_parent_socket* s
 // not follow: how many requests they are nobody knows. So it is without a slot.
 static __always_inline int weir_is_multiplexed(const struct weir_parent_socket* socket,
                                                const struct weir_slot* slot) {
-  return slot ? !slot->number || (slot->flags & WEIR_SLOT_MULTIPLEXED)
-              : socket->flags & (WEIR_SOCKET_MULTIPLEXED | WEIR_SOCKET_UNTRACKED);
+  if (!slot) {
+    return socket->flags & (WEIR_SOCKET_MULTIPLEXED | WEIR_SOCKET_UNTRACKED);
+  }
+  return (slot->flags & WEIR_SLOT_MULTIPLEXED) ||
+         (!slot->number && !(slot->flags & WEIR_SLOT_STREAMS));
+}
+
+// What is read of an HTTP/2 connection without a stream is no request's.
+static __always_inline int weir_is_between_streams(const struct weir_slot* slot) {
+  return slot && (slot->flags & WEIR_SLOT_STREAMS) && slot->ended == slot->number;
+}
+
+// Of a stream that was broken off the process may not know yet.
+static __always_inline void weir_end_former(struct weir_parent_socket* socket,
+                                            const struct weir_slot* slot) {
+  int broken_off = slot && (slot->flags & WEIR_SLOT_STREAMS) &&
+                   slot->ended != (__u32)socket->request && socket->request >> 32 == socket->handle;
+  weir_close_request(socket, broken_off);
 }
 
 static __always_inline void weir_read_inbound(struct sock* sk, struct weir_parent_socket* socket,
@@ -218,11 +234,16 @@ static __always_inline void weir_read_inbound(struct sock* sk, struct weir_paren
     return;
   }
   weir_unmark_multiplexed(socket);
+  if (weir_is_between_streams(slot)) {
+    weir_end_former(socket, slot);
+    weir_begin_turn(thread, sk, flags, 0);
+    return;
+  }
   __u64 request = slot ? (__u64)socket->handle << 32 | slot->number : weir_foreign_request(sk);
   weir_begin_turn(thread, sk, flags, request);
   if (request != socket->request || !(socket->flags & WEIR_SOCKET_OPEN)) {
     weir_watch_threads(thread, request, &key, process);
-    weir_close_request(socket, 0);  // one that was never answered
+    weir_end_former(socket, slot);
     weir_open_request(socket, request, slot, &key, process);
   }
   socket->direction = WEIR_READ;
@@ -303,13 +324,13 @@ static __always_inline void weir_withdraw(struct weir_destination* destination) 
 }
 
 // The one open request of a process, or 0.
-static __always_inline __u64 weir_sole_request(const struct weir_process* process) {
-  if (process->open_count != 1 || weir_is_uncertain(process)) {
+static __always_inline __u64 weir_sole_request(const struct weir_open* open) {
+  if (open->count != 1 || open->uncertain) {
     return 0;
   }
-  __u64 request = process->open_ids;
+  __u64 request = open->ids;
   // While another thread opens or closes one, the two do not fit together.
-  return request & WEIR_FOREIGN || weir_request_in_state(request, WEIR_REQUEST_OPEN) ? request : 0;
+  return request & WEIR_FOREIGN || weir_is_request_open(request) ? request : 0;
 }
 
 // With one request open the truth is known, and the turn rule is measured against it.
@@ -341,8 +362,9 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
                                                              struct weir_destination* destination,
                                                              __u64 destination_id, __u64 turn) {
   struct weir_answer answer = {};
-  if (process->open_count <= 0) {
-    if (!process->multiplexed && !weir_is_uncertain(process)) {
+  struct weir_open open = weir_open_of(process);
+  if (open.count <= 0) {
+    if (!process->multiplexed && !open.uncertain) {
       destination->tainted = 1;
     }
     weir_count(WEIR_PARENT_NO_REQUEST_OPEN);
@@ -353,15 +375,15 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
     return answer;
   }
   struct weir_slot* slot = weir_slot_of_request(turn);
-  if (turn && !(turn & WEIR_FOREIGN) && (!slot || slot->state != WEIR_REQUEST_OPEN)) {
+  if (turn && !(turn & WEIR_FOREIGN) && (!slot || !weir_is_open(slot))) {
     // Still busy behind its answer: whatever is open now is not what it works on.
-    if (slot && slot->state == WEIR_REQUEST_CLOSED) {
+    if (slot && slot->state != WEIR_REQUEST_ABORTED) {
       weir_withdraw(destination);
     }
     weir_count(WEIR_PARENT_AMBIGUOUS);
     return answer;
   }
-  __u64 sole = weir_sole_request(process);
+  __u64 sole = weir_sole_request(&open);
   if (sole) {
     weir_calibrate(destination, turn, sole);
   }
@@ -404,7 +426,7 @@ static __always_inline int weir_copy_context(struct weir_trace_context* to, __u6
 
 static __always_inline int weir_copy_span(struct weir_span_ref* to, __u64 request) {
   struct weir_slot* slot = weir_slot_of_request(request);
-  if (!slot || slot->state != WEIR_REQUEST_OPEN) {
+  if (!slot || !weir_is_open(slot)) {
     return 0;
   }
   *to = slot->context.span;
@@ -459,7 +481,7 @@ static __always_inline void weir_leave_hint(struct weir_parent_socket* socket,
 // connection; then nobody can say whose answer comes next.
 static __always_inline void weir_continue_call(struct weir_parent_socket* socket, __u64 turn,
                                                const struct weir_process* process) {
-  if (turn != socket->turn && (turn || process->open_count != 1)) {
+  if (turn != socket->turn && (turn || weir_open_of(process).count != 1)) {
     socket->flags |= WEIR_SOCKET_SHARED;
   }
 }
@@ -503,7 +525,10 @@ static __always_inline int weir_on_write(struct sock* sk) {
     return 0;
   }
   if (socket->kind == WEIR_KIND_INBOUND) {
-    weir_close_request(socket, 0);
+    struct weir_slot* slot = weir_slot_of(socket->handle);
+    if (!slot || !(slot->flags & WEIR_SLOT_STREAMS)) {
+      weir_close_request(socket, 0);
+    }
     socket->direction = WEIR_WRITTEN;
     return 0;
   }

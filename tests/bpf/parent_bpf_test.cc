@@ -347,6 +347,51 @@ TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
 }
 
+TEST_P(ParentBpfTest, FollowsAStreamThatIsAlone) {
+  Delivery stream = Deliver();
+  weir_slot& slot = Slot(stream.handle);
+  slot.flags = WEIR_SLOT_STREAMS;
+  Outbound outbound = Connect();
+  const auto serve = [&] {
+    const auto number = Request(stream);
+    Read(stream.app);
+    Write(stream.app);  // the acknowledgment of a PING, say
+    const auto hint = Call(outbound);
+    Reply(outbound);
+    slot.ended = number;
+    Answer(stream);
+    return IsParent(hint, stream, number, WEIR_PARENT_TURN);
+  };
+  Write(stream.agent);  // its preface
+  Read(stream.app);
+  for (unsigned i = 0; i <= WEIR_CALIBRATION_SAMPLES; ++i) {
+    serve();
+  }
+  EXPECT_TRUE(serve());
+  EXPECT_FALSE(Call(outbound).has_value());  // when it is over
+  EXPECT_EQ(Counter(WEIR_PARENT_NO_REQUEST_OPEN), 1U);
+}
+
+TEST_P(ParentBpfTest, DoubtsAProcessWhoseStreamWasBrokenOff) {
+  Delivery one = Deliver();
+  Delivery stream = Deliver();
+  Outbound outbound = Connect();
+  AppThread pool;
+  Calibrate(one, outbound, 1, &pool);
+  weir_slot& slot = Slot(stream.handle);
+  slot.flags = WEIR_SLOT_STREAMS;
+  Request(stream);
+  Read(stream.app);
+  slot.flags = WEIR_SLOT_STREAMS | WEIR_SLOT_BROKEN_OFF;
+  pool.Do([&] { EXPECT_FALSE(Call(outbound).has_value()); });
+  Reply(outbound);
+  Request(stream);
+  Read(stream.app);
+  slot.flags = WEIR_SLOT_STREAMS;
+  pool.Do([&] { EXPECT_FALSE(Call(outbound).has_value()); });
+  EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
+}
+
 TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
   Delivery one = Deliver();
   Delivery opaque = Deliver();

@@ -165,6 +165,16 @@ int FakeCausality::multiplexed() const {
   return multiplexed_;
 }
 
+int FakeCausality::streams() const {
+  const std::lock_guard lock(mutex_);
+  return streams_;
+}
+
+int FakeCausality::ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_;
+}
+
 int FakeCausality::asked() const {
   const std::lock_guard lock(mutex_);
   return asked_;
@@ -193,6 +203,19 @@ void FakeCausality::MarkMultiplexed(std::uint32_t handle) {
   (void)handle;
   const std::lock_guard lock(mutex_);
   ++multiplexed_;
+}
+
+void FakeCausality::MarkStreams(std::uint32_t handle) {
+  (void)handle;
+  const std::lock_guard lock(mutex_);
+  ++streams_;
+}
+
+void FakeCausality::EndRequest(std::uint32_t handle, bool broken_off) {
+  (void)handle;
+  (void)broken_off;
+  const std::lock_guard lock(mutex_);
+  ++ended_;
 }
 
 std::optional<seam::ParentHint> FakeCausality::TakeHint(model::LocalId source,

@@ -78,12 +78,16 @@ class FakeCausality final : public seam::Causality {
   [[nodiscard]] std::vector<Begun> begun() const;
   [[nodiscard]] int held() const;  // handles that were not released
   [[nodiscard]] int multiplexed() const;
+  [[nodiscard]] int streams() const;  // connections marked
+  [[nodiscard]] int ended() const;
   [[nodiscard]] int asked() const;
 
   std::uint32_t AcquireHandle(std::uint32_t worker) override;
   void ReleaseHandle(std::uint32_t worker, std::uint32_t handle) override;
   void BeginRequest(std::uint32_t handle, const seam::ParentContext& context) override;
   void MarkMultiplexed(std::uint32_t handle) override;
+  void MarkStreams(std::uint32_t handle) override;
+  void EndRequest(std::uint32_t handle, bool broken_off) override;
   std::optional<seam::ParentHint> TakeHint(model::LocalId source,
                                            const base::ConnectionTuple& accepted) override;
 
@@ -94,6 +98,8 @@ class FakeCausality final : public seam::Causality {
   std::uint32_t last_handle_ = 0;
   int held_ = 0;
   int multiplexed_ = 0;
+  int streams_ = 0;
+  int ended_ = 0;
   int asked_ = 0;
 };
 

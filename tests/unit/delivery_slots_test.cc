@@ -67,12 +67,32 @@ TEST_F(DeliverySlotsTest, NumbersTheRequestsOfAConnection) {
   EXPECT_EQ(SlotOf(handle).flags, 0U);
 }
 
+TEST_F(DeliverySlotsTest, SaysWhenTheRequestsOfStreamsAreOver) {
+  DeliverySlots slots(memory_.data(), /*worker_count=*/1);
+  const auto handle = slots.Acquire(0);
+  slots.MarkStreams(handle);
+  EXPECT_EQ(SlotOf(handle).flags, WEIR_SLOT_STREAMS);
+  slots.Begin(handle, {});
+  EXPECT_EQ(SlotOf(handle).ended, 0U);
+  slots.MarkMultiplexed(handle);
+  EXPECT_EQ(SlotOf(handle).flags, WEIR_SLOT_STREAMS | WEIR_SLOT_MULTIPLEXED);
+  slots.End(handle, /*broken_off=*/false);
+  EXPECT_EQ(SlotOf(handle).flags, WEIR_SLOT_STREAMS);
+  EXPECT_EQ(SlotOf(handle).ended, 1U);
+  slots.Begin(handle, {});
+  slots.End(handle, /*broken_off=*/true);
+  EXPECT_EQ(SlotOf(handle).flags, WEIR_SLOT_STREAMS | WEIR_SLOT_BROKEN_OFF);
+  EXPECT_EQ(SlotOf(handle).ended, 1U);
+}
+
 TEST_F(DeliverySlotsTest, HasNoneToGiveWithoutTheProgram) {
   DeliverySlots slots(nullptr, /*worker_count=*/2);
   EXPECT_EQ(slots.Acquire(1), 0U);
   slots.Release(1, 0);
   slots.Begin(0, {});
   slots.MarkMultiplexed(0);
+  slots.MarkStreams(0);
+  slots.End(0, /*broken_off=*/false);
 }
 
 }  // namespace

@@ -163,8 +163,8 @@ TEST_P(Http2WayTest, MakesSpansOfStreams) {
             "00-" + observe::ToHex(sent->span->trace_id) + "-" + named + "-03");
 }
 
-// Streams overlap, and an application writes more than requests: no write says which it was.
-TEST_P(Http2WayTest, InfersNoParentsOfStreams) {
+// An application writes more than requests: no write says which it was.
+TEST_P(Http2WayTest, TellsOfStreamsThatAreAloneAndInfersNoParentsOfThem) {
   seam::ParentHint hint{.source = seam::HintSource::kSole, .parent = {}, .candidates = {}};
   hint.parent.span.trace_id[0] = 7;
   hint.parent.span.span_id[0] = 8;
@@ -179,7 +179,32 @@ TEST_P(Http2WayTest, InfersNoParentsOfStreams) {
   ASSERT_TRUE(sent && sent->span);
   EXPECT_EQ(sent->span->parent_source, observe::ParentSource::kNone);
   EXPECT_EQ(bed_.causality().asked(), 0);
-  EXPECT_TRUE(bed_.causality().begun().empty());
+  const int delivered = GetParam() == Way::kPassthrough ? 0 : 1;
+  EXPECT_EQ(bed_.causality().streams(), delivered);
+  ASSERT_EQ(bed_.causality().begun().size(), static_cast<std::size_t>(delivered));
+  EXPECT_EQ(bed_.causality().ended(), delivered);
+  EXPECT_EQ(bed_.causality().multiplexed(), 0);
+  if (delivered == 1) {
+    const auto received = WaitForRequest(server_node_, Direction::kInbound);
+    ASSERT_TRUE(received && received->span);
+    EXPECT_EQ(bed_.causality().begun()[0].context.span.span_id, received->span->span_id);
+  }
+}
+
+// Both requests are written before either is answered.
+TEST_P(Http2WayTest, TellsThatStreamsOverlap) {
+  const Http2Server server(server_.listener.get());
+  const base::UniqueFd fd = bed_.Connect(client_, server_.endpoint);
+  Nghttp2End client(/*server=*/false);
+  client.Settings({});
+  const auto one = client.Request({.fields = Request("/1"), .body = {}, .trailers = {}});
+  const auto two = client.Request({.fields = Request("/2"), .body = {}, .trailers = {}});
+  ASSERT_TRUE(Drive(client, fd.get(),
+                    [&] { return client.streams[one].closed && client.streams[two].closed; }));
+  const int delivered = GetParam() == Way::kPassthrough ? 0 : 1;
+  EXPECT_EQ(bed_.causality().multiplexed(), delivered);
+  EXPECT_EQ(bed_.causality().begun().size(), static_cast<std::size_t>(delivered));
+  EXPECT_EQ(bed_.causality().ended(), delivered);
 }
 
 TEST_P(Http2WayTest, TellsGrpcCallsByTheirStatus) {
