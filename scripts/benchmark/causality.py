@@ -53,11 +53,17 @@ PLAIN = [
 ADVERSARIAL = [
     Case("Node, 5 % behind a timer under load", "node", {"POOLED": "1"}, "timer", 5),
     Case("Node, all behind a timer under load", "node", {"POOLED": "1"}, "timer", 100),
+    Case("Node, 5 % behind a file under load", "node", {"POOLED": "1"}, "file", 5),
+    Case("Python threads, 5 % by a pool under load", "python", {"KIND": "threads"}, "pool", 5),
+    Case("Go, 5 % behind a sleep under load", "go", {"POOLED": "1"}, "timer", 5),
     Case("Node, pool of 8", "node", {"POOLED": "1", "SOCKETS": "8"}),
     Case("Node, caller from mid-load", "node", {"POOLED": "1"}, "", 0, "background"),
     Case("Python threads, caller from mid-load", "python", {"KIND": "threads"}, "", 0, "background"),
     Case("Java threads, caller from mid-load", "java", {"KIND": "threads"}, "", 0, "background"),
     Case("Go, caller from mid-load", "go", {}, "", 0, "background"),
+    Case("Python pool, caller from mid-load", "python", {"KIND": "pool"}, "", 0, "background"),
+    Case("Python asyncio, caller from mid-load", "python", {"KIND": "asyncio"}, "", 0, "background"),
+    Case("Python asyncio, caller since before", "python", {"KIND": "asyncio"}, "", 0, "before"),
     Case("Python pool, caller since before", "python", {"KIND": "pool"}, "", 0, "before"),
     Case("Node, caller since before", "node", {"POOLED": "1"}, "", 0, "before"),
 ]

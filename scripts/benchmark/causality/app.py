@@ -47,7 +47,7 @@ def serve(target):
     if mode == "twice":
         call(path + "/1")
         return call(path + "/2")
-    return POOL.submit(call, path).result() if KIND == "pool" else call(path)
+    return POOL.submit(call, path).result() if "pool" in (KIND, mode) else call(path)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -78,12 +78,28 @@ async def call_async(path):
     return answer.partition(b"\r\n\r\n")[2]
 
 
+async def background_async():
+    for n in itertools.count():
+        await call_async(f"/u/background-{n}")
+        await asyncio.sleep(0.02)
+
+
+TASKS = set()
+
+
+async def answer_async(target):
+    if target == "/background":
+        TASKS.add(asyncio.create_task(background_async()))
+        return b"started"
+    path, _, mode = target.partition("?")
+    if mode == "timer":
+        await asyncio.sleep(0.003)
+    return await call_async(path.replace("/r/", "/u/", 1))
+
+
 async def on_connection(reader, writer):
     while head := await reader.readuntil(b"\r\n\r\n"):
-        path, _, mode = head.split()[1].decode().partition("?")
-        if mode == "timer":
-            await asyncio.sleep(0.003)
-        body = await call_async(path.replace("/r/", "/u/", 1))
+        body = await answer_async(head.split()[1].decode())
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
 
