@@ -50,9 +50,8 @@ constexpr std::array<CheckText, 29> kTexts = {{
      "The agent's limit of open files against what its workloads may need.",
      "New connections are refused when the limit is reached.", "LimitNOFILE= in the unit file."},
     {"WK110", "kernel tells what a request was sent for",
-     "The tracepoints sock_recv_length (since 6.3; before, the function tcp_recvmsg), "
-     "tcp_sendmsg_locked (since 6.16; before, that function) and inet_sock_set_state: the "
-     "program on them is loaded and attached for a moment.",
+     "The tracepoints sock_recv_length (since 6.3), tcp_sendmsg_locked (since 6.16) and "
+     "inet_sock_set_state: the program on them is loaded and attached for a moment.",
      "Requests of applications that do not forward trace headers begin traces of their own.",
      "Boot a kernel of 6.16 or later, or let the applications forward traceparent."},
     {"WK201", "agent is alive and of the command's version",

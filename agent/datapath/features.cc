@@ -118,9 +118,6 @@ std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded) {
   for (const auto& tracepoint : ProbeTracepoints()) {
     features.push_back(Named("", "parents of outbound requests, inferred", kHeadersOnly));
     features.back().name = std::string("tp_btf/") + tracepoint.name;
-    if (tracepoint.function != nullptr) {
-      features.back().fallback = std::string("the function ") + tracepoint.function + " is hooked";
-    }
     features.back().available = tracepoint.available;
     if (!tracepoint.available) {
       features.back().detail = "the kernel does not describe it";

@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
-#include <string_view>
 
 #include "agent/datapath/skeleton.h"
 #include "parent.skel.h"
@@ -46,35 +45,20 @@ class LoadedParentProgram final : public ParentProgram {
     }
   }
 
-  base::Result<void> Load(const Programs& programs, const std::vector<Tracepoint>& tracepoints);
+  base::Result<void> Load(const Programs& programs);
   [[nodiscard]] weir_slot* slots() const override { return slots_; }
   void NoteEnrolment() override;
   [[nodiscard]] int hints() const override { return ::bpf_map__fd(object_->maps.weir_hints); }
 
  private:
-  void Choose(const Tracepoint& tracepoint);
-
   Skeleton<struct parent, parent__destroy> object_;
   weir_slot* slots_ = nullptr;
 };
 
-// Each event at its tracepoint, or else at the function that it stands in.
-void LoadedParentProgram::Choose(const Tracepoint& tracepoint) {
-  if (tracepoint.available || tracepoint.function == nullptr) {
-    return;
-  }
-  auto& programs = object_->progs;
-  const bool is_read = std::string_view(tracepoint.name) == "sock_recv_length";
-  (void)::bpf_program__set_autoload(is_read ? programs.weir_recv : programs.weir_send, false);
-  (void)::bpf_program__set_autoload(is_read ? programs.weir_recv_fn : programs.weir_send_fn, true);
-}
-
-base::Result<void> LoadedParentProgram::Load(const Programs& programs,
-                                             const std::vector<Tracepoint>& tracepoints) {
+base::Result<void> LoadedParentProgram::Load(const Programs& programs) {
   if (!object_.valid()) {
     return LibbpfError("open the parent program", errno);
   }
-  std::ranges::for_each(tracepoints, [this](const auto& one) { Choose(one); });
   object_->rodata->weir_agent = ThisProcess();
   if (auto shared = ShareMaps(programs, object_->obj); !shared) {
     return shared;
@@ -129,10 +113,9 @@ seam::ParentHint FromAbi(const weir_hint& hint) {
 }
 
 std::vector<Tracepoint> ProbeTracepoints() {
-  std::vector<Tracepoint> tracepoints = {
-      {.name = "sock_recv_length", .function = "tcp_recvmsg"},
-      {.name = "tcp_sendmsg_locked", .function = "tcp_sendmsg_locked"},
-      {.name = "inet_sock_set_state", .function = nullptr}};
+  std::vector<Tracepoint> tracepoints = {{.name = "sock_recv_length"},
+                                         {.name = "tcp_sendmsg_locked"},
+                                         {.name = "inet_sock_set_state"}};
   for (auto& tracepoint : tracepoints) {
     tracepoint.available = ::libbpf_find_vmlinux_btf_id(tracepoint.name, BPF_TRACE_RAW_TP) > 0;
   }
@@ -140,8 +123,14 @@ std::vector<Tracepoint> ProbeTracepoints() {
 }
 
 base::Result<std::unique_ptr<ParentProgram>> ParentProgram::Load(const Programs& programs) {
+  for (const auto& tracepoint : ProbeTracepoints()) {
+    if (!tracepoint.available) {
+      return base::MakeError(base::ErrorCode::kUnsupported,
+                             std::string("the kernel has no tracepoint ") + tracepoint.name);
+    }
+  }
   auto program = std::make_unique<LoadedParentProgram>();
-  if (auto loaded = program->Load(programs, ProbeTracepoints()); !loaded) {
+  if (auto loaded = program->Load(programs); !loaded) {
     return std::unexpected(loaded.error());
   }
   return program;

@@ -13,10 +13,9 @@
 
 namespace weir::datapath {
 
-// A kernel tracepoint that parents are found at, and whether the kernel has it.
+// Name of a kernel tracepoint that finding parents needs, and whether the kernel has it.
 struct Tracepoint {
   const char* name;
-  const char* function;  // that is hooked itself where it is missing; null: none
   bool available = false;
 };
 // By the kernel's type information. sock_recv_length came with 6.3, tcp_sendmsg_locked with

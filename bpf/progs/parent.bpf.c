@@ -249,7 +249,8 @@ static __always_inline void weir_read_inbound(struct sock* sk, struct weir_paren
   socket->direction = WEIR_READ;
 }
 
-static __always_inline int weir_on_read(struct sock* sk, int result, int flags) {
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(weir_recv, struct sock* sk, int result, int flags) {
   if (result <= 0 || (flags & (WEIR_MSG_PEEK | WEIR_MSG_ERRQUEUE))) {
     return 0;
   }
@@ -271,18 +272,6 @@ static __always_inline int weir_on_read(struct sock* sk, int result, int flags) 
     socket->direction = WEIR_READ;
   }
   return 0;
-}
-
-SEC("tp_btf/sock_recv_length")
-int BPF_PROG(weir_recv, struct sock* sk, int result, int flags) {
-  return weir_on_read(sk, result, flags);
-}
-
-// The same for kernels before 6.3.
-SEC("?fexit/tcp_recvmsg")
-int BPF_PROG(weir_recv_fn, struct sock* sk, struct msghdr* message, __u64 length, int flags,
-             int* address_length, int result) {
-  return weir_on_read(sk, result, flags);
 }
 
 // ---- writes ----
@@ -519,7 +508,8 @@ static __always_inline void weir_write_outbound(struct sock* sk, struct weir_par
   weir_leave_hint(socket, &tuple, process, &answer, destination->tainted);
 }
 
-static __always_inline int weir_on_write(struct sock* sk) {
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(weir_send, struct sock* sk) {
   struct weir_parent_socket* socket = weir_find_socket(sk);
   if (!socket) {
     return 0;
@@ -539,17 +529,6 @@ static __always_inline int weir_on_write(struct sock* sk) {
   }
   weir_write_outbound(sk, socket, thread);
   return 0;
-}
-
-SEC("tp_btf/tcp_sendmsg_locked")
-int BPF_PROG(weir_send, struct sock* sk) {
-  return weir_on_write(sk);
-}
-
-// The same for kernels before 6.16.
-SEC("?fentry/tcp_sendmsg_locked")
-int BPF_PROG(weir_send_fn, struct sock* sk) {
-  return weir_on_write(sk);
 }
 
 // ---- begin and end of connections ----

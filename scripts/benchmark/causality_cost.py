@@ -25,7 +25,7 @@ from topology import StepFailed, Topology, sh, wait_until  # noqa: E402
 
 PREFIX = "weir-ccost"
 RUN = pathlib.Path("/run/weir-ccost")
-PROGRAMS = {"weir_recv", "weir_recv_fn", "weir_send", "weir_send_fn", "weir_parent_state"}
+PROGRAMS = {"weir_recv", "weir_send", "weir_parent_state"}
 STATS = pathlib.Path("/proc/sys/kernel/bpf_stats_enabled")
 VARIANTS = ("off", "inferred")
 NGINX = """daemon off; worker_processes 1; user root; pid {run}/{name}.pid; error_log {run}/{name}.err warn;

@@ -9,14 +9,7 @@
 namespace weir::test {
 namespace {
 
-// Each at the tracepoints, and at the functions that stand in for them on older kernels.
-class ParentBpfTest : public ParentTest, public ::testing::WithParamInterface<bool> {
- protected:
-  ParentBpfTest() : ParentTest(/*at_functions=*/GetParam()) {}
-};
-
-INSTANTIATE_TEST_SUITE_P(Hooks, ParentBpfTest, ::testing::Bool(),
-                         [](const auto& one) { return one.param ? "Functions" : "Tracepoints"; });
+using ParentBpfTest = ParentTest;
 
 // An event loop of the application's: one thread, one epoll.
 class Loop {
@@ -37,7 +30,7 @@ class Loop {
   base::UniqueFd epoll_;
 };
 
-TEST_P(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
+TEST_F(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
   Delivery delivery = Deliver();
   Request(delivery);
   Read(delivery.app);
@@ -56,7 +49,7 @@ TEST_P(ParentBpfTest, GivesNoParentBeforeItHasLearnt) {
   EXPECT_TRUE(IsParent(Call(outbound), delivery, number, WEIR_PARENT_TURN));
 }
 
-TEST_P(ParentBpfTest, TellsThreadsApart) {
+TEST_F(ParentBpfTest, TellsThreadsApart) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -71,7 +64,7 @@ TEST_P(ParentBpfTest, TellsThreadsApart) {
   thread.Do([&] { EXPECT_TRUE(IsParent(Call(outbound), other, other_number, WEIR_PARENT_TURN)); });
 }
 
-TEST_P(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
+TEST_F(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   AppThread pool;
@@ -81,7 +74,7 @@ TEST_P(ParentBpfTest, GivesTheOnlyOpenRequestToAnotherThread) {
   pool.Do([&] { EXPECT_TRUE(IsParent(Call(outbound), delivery, number, WEIR_PARENT_SOLE)); });
 }
 
-TEST_P(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
+TEST_F(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -101,7 +94,7 @@ TEST_P(ParentBpfTest, NamesTheCandidatesWhenSeveralAreOpen) {
             static_cast<int>(one.handle + other.handle));
 }
 
-TEST_P(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
+TEST_F(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   Outbound clean = Connect(/*original_port=*/81);
@@ -117,7 +110,7 @@ TEST_P(ParentBpfTest, NeverGivesAParentToADestinationThatIsCalledForNoRequest) {
   EXPECT_GT(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_P(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
+TEST_F(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -134,7 +127,7 @@ TEST_P(ParentBpfTest, WithdrawsTrustWhenARequestCallsMoreThanAnyDidAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_P(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
+TEST_F(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -151,7 +144,7 @@ TEST_P(ParentBpfTest, WithdrawsTrustAlsoWhenARequestIsNoLongerAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_P(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
+TEST_F(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -167,7 +160,7 @@ TEST_P(ParentBpfTest, WithdrawsTrustWhenTheThreadsRequestWasAnswered) {
   EXPECT_EQ(Counter(WEIR_PARENT_WITHDRAWN), 1U);
 }
 
-TEST_P(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
+TEST_F(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -196,7 +189,7 @@ TEST_P(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_P(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
+TEST_F(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -227,7 +220,7 @@ TEST_P(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
   EXPECT_TRUE(!hint || hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_P(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
+TEST_F(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound first = Connect(80);
@@ -261,7 +254,7 @@ TEST_P(ParentBpfTest, FollowsAnAnswerBackToItsRequest) {
   EXPECT_TRUE(IsParent(Call(second), one, number, WEIR_PARENT_TURN));
 }
 
-TEST_P(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
+TEST_F(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound shared = Connect(80);
@@ -282,7 +275,7 @@ TEST_P(ParentBpfTest, FollowsNoAnswerOnAConnectionThatRequestsShare) {
   EXPECT_TRUE(!hint || hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_P(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
+TEST_F(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -314,7 +307,7 @@ TEST_P(ParentBpfTest, GivesNoTurnWhenTwoThreadsReadFromOneEpoll) {
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_P(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll) {
+TEST_F(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -327,7 +320,7 @@ TEST_P(ParentBpfTest, GivesNoTurnWhenAThreadServesSeveralRequestsOutsideOfEpoll)
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
-TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
+TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   Delivery one = Deliver();
   Delivery stream = Deliver();
   Outbound outbound = Connect();
@@ -347,7 +340,7 @@ TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesSeveralRequests) {
   EXPECT_TRUE(IsParent(Call(outbound), one, number, WEIR_PARENT_TURN));
 }
 
-TEST_P(ParentBpfTest, FollowsAStreamThatIsAlone) {
+TEST_F(ParentBpfTest, FollowsAStreamThatIsAlone) {
   Delivery stream = Deliver();
   weir_slot& slot = Slot(stream.handle);
   slot.flags = WEIR_SLOT_STREAMS;
@@ -372,7 +365,7 @@ TEST_P(ParentBpfTest, FollowsAStreamThatIsAlone) {
   EXPECT_EQ(Counter(WEIR_PARENT_NO_REQUEST_OPEN), 1U);
 }
 
-TEST_P(ParentBpfTest, DoubtsAProcessWhoseStreamWasBrokenOff) {
+TEST_F(ParentBpfTest, DoubtsAProcessWhoseStreamWasBrokenOff) {
   Delivery one = Deliver();
   Delivery stream = Deliver();
   Outbound outbound = Connect();
@@ -392,7 +385,7 @@ TEST_P(ParentBpfTest, DoubtsAProcessWhoseStreamWasBrokenOff) {
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
+TEST_F(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFollow) {
   Delivery one = Deliver();
   Delivery opaque = Deliver();
   Outbound outbound = Connect();
@@ -405,7 +398,7 @@ TEST_P(ParentBpfTest, GivesNoParentWhileAConnectionCarriesWhatTheAgentDoesNotFol
   EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
 }
 
-TEST_P(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
+TEST_F(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
   Delivery one = Deliver();
   Delivery untracked = DeliverWithoutSlot();
   Outbound outbound = Connect();
@@ -419,7 +412,7 @@ TEST_P(ParentBpfTest, GivesNoParentWhileADeliveryHasNoSlot) {
   EXPECT_GT(Counter(WEIR_PARENT_MULTIPLEXED), 0U);
 }
 
-TEST_P(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
+TEST_F(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   Delivery one = Deliver();
   Delivery probe = DeliverUnknown();
   Outbound outbound = Connect();
@@ -434,7 +427,7 @@ TEST_P(ParentBpfTest, CountsARequestThatDidNotComeThroughTheAgent) {
   pool.Do([&] { EXPECT_FALSE(Call(outbound).has_value()); });  // two are open
 }
 
-TEST_P(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
+TEST_F(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
   Delivery one = Deliver();
   Delivery other = Deliver();
   Outbound outbound = Connect();
@@ -452,7 +445,7 @@ TEST_P(ParentBpfTest, DoesNotTaintAProcessThatGoesOnAfterItsClientHasReset) {
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_P(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
+TEST_F(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   NoteEnrolment();
@@ -465,7 +458,7 @@ TEST_P(ParentBpfTest, SaysNothingYetOfAProcessThatIsOlderThanItsEnrolment) {
   EXPECT_EQ(Counter(WEIR_PARENT_TAINTED), 0U);
 }
 
-TEST_P(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
+TEST_F(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
   Delivery former = Deliver();
   Outbound outbound = Connect();
   Calibrate(former, outbound);
@@ -477,7 +470,7 @@ TEST_P(ParentBpfTest, GivesNoParentFromASlotThatAnotherConnectionHas) {
   EXPECT_FALSE(Call(outbound).has_value());
 }
 
-TEST_P(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
+TEST_F(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
   Delivery delivery = Deliver();
   Outbound outbound = Connect();
   Calibrate(delivery, outbound);
@@ -499,7 +492,7 @@ TEST_P(ParentBpfTest, LeavesNoHintOfAnEarlierRequest) {
   EXPECT_FALSE(Take(other).has_value());
 }
 
-TEST_P(ParentBpfTest, LeavesAWorkloadAloneThatDoesNotWantIt) {
+TEST_F(ParentBpfTest, LeavesAWorkloadAloneThatDoesNotWantIt) {
   Enrol(0);
   Delivery delivery = Deliver();
   Outbound outbound = Connect();

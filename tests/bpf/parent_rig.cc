@@ -88,12 +88,6 @@ void ParentTest::SetUp() {
   pod_ = &sandbox_->AddNamespace("pod");
   object_ = parent__open();
   ASSERT_NE(object_, nullptr);
-  for (bpf_program* program : {object_->progs.weir_recv, object_->progs.weir_send}) {
-    ASSERT_EQ(::bpf_program__set_autoload(program, !at_functions_), 0);
-  }
-  for (bpf_program* program : {object_->progs.weir_recv_fn, object_->progs.weir_send_fn}) {
-    ASSERT_EQ(::bpf_program__set_autoload(program, at_functions_), 0);
-  }
   ASSERT_EQ(parent__load(object_), 0);
   ASSERT_EQ(parent__attach(object_), 0);
   void* mapped = ::mmap(nullptr, kSlotsBytes, PROT_READ | PROT_WRITE, MAP_SHARED,

@@ -52,7 +52,6 @@ struct Outbound {
 
 class ParentTest : public RootTest {
  protected:
-  explicit ParentTest(bool at_functions) : at_functions_(at_functions) {}
   void SetUp() override;
   void TearDown() override;
 
@@ -99,7 +98,6 @@ class ParentTest : public RootTest {
   base::UniqueFd MakeSocket();
   base::UniqueFd Accept();
 
-  bool at_functions_;
   std::unique_ptr<Sandbox> sandbox_;
   Namespace* pod_ = nullptr;
   parent* object_ = nullptr;
