@@ -66,7 +66,7 @@ class CausalityTest(unittest.TestCase):
         for span in spans:
             parent = by_id.get(span.get("parentSpanId"))
             if span["kind"] == "server" and parent is None:
-                self.assertEqual((span["service"], span.get("parentSpanId")), ("gateway", None))
+                self.assertEqual((span["service"], span["parentSpanId"]), ("gateway", ""))
             elif span["kind"] == "server":
                 self.assertEqual(parent["kind"], "client")
                 edges[(parent["service"], span["service"])] += 1
