@@ -10,5 +10,7 @@ if(NOT WEIR_FUZZ)
   install(FILES ${CMAKE_SOURCE_DIR}/deploy/systemd/agent.yaml
     DESTINATION ${WEIR_SYSCONFDIR}/weir)
   install(DIRECTORY DESTINATION ${WEIR_SYSCONFDIR}/weir/mesh.d)
+  install(FILES ${CMAKE_SOURCE_DIR}/share/weir/node-hook.cjs
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/weir)
   install(FILES ${CMAKE_SOURCE_DIR}/man/weir-agent.8 DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
 endif()

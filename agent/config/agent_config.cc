@@ -363,6 +363,25 @@ void ReadTraces(Fields& fields, WorkloadConfig& workload) {
   traces.Finish();
 }
 
+void ReadCausality(Fields& fields, WorkloadConfig& workload) {
+  if (const Node* causality = fields.Take("causality")) {
+    if (const auto choice =
+            ReadChoice(*causality, "causality", {"off", "headers", "inferred"}, fields.reader())) {
+      workload.causality = static_cast<model::Causality>(*choice);
+    }
+  }
+  model::RuntimeHooks& hooks = workload.runtime_hooks;
+  fields.ForEach("runtimeHooks", [&](const Node& item) {
+    const auto choice =
+        ReadChoice(item, "an item of runtimeHooks", {"go", "node"}, fields.reader());
+    hooks.go = hooks.go || choice == std::size_t{0};
+    hooks.node = hooks.node || choice == std::size_t{1};
+  });
+  if (hooks != model::RuntimeHooks{} && workload.causality != model::Causality::kInferred) {
+    fields.ErrorAt("runtimeHooks", "runtimeHooks needs causality: inferred");
+  }
+}
+
 WorkloadConfig ReadWorkload(const Node& node, const Reader& reader) {
   WorkloadConfig workload;
   workload.place = reader.At(node);
@@ -375,12 +394,7 @@ WorkloadConfig ReadWorkload(const Node& node, const Reader& reader) {
           *choice == 0 ? model::OnAgentDown::kClosed : model::OnAgentDown::kOpen;
     }
   }
-  if (const Node* causality = fields.Take("causality")) {
-    if (const auto choice =
-            ReadChoice(*causality, "causality", {"off", "headers", "inferred"}, reader)) {
-      workload.causality = static_cast<model::Causality>(*choice);
-    }
-  }
+  ReadCausality(fields, workload);
   if (const Node* mode = fields.Take("mode")) {
     if (const auto choice = ReadChoice(*mode, "mode", {"Strict", "Permissive"}, reader)) {
       workload.mode = *choice == 0 ? model::TlsMode::kStrict : model::TlsMode::kPermissive;

@@ -34,6 +34,7 @@ struct WorkloadConfig {
   bool trace_boundary = false;         // traces from outside the mesh are restarted here
   model::ExtraTraceFormats trace_formats;
   model::Causality causality = model::Causality::kInferred;
+  model::RuntimeHooks runtime_hooks;
   Place place;
 
   [[nodiscard]] std::string display_name() const;  // "ns/name" or "name"

@@ -100,8 +100,8 @@ constexpr std::array kRules{
 bool operator==(const WorkloadConfig& left, const WorkloadConfig& right) {
   const auto facts = [](const WorkloadConfig& one) {
     return std::tie(one.name, one.ns, one.service_account, one.match_kind, one.match,
-                    one.on_agent_down, one.mode, one.causality, one.trace_boundary,
-                    one.trace_formats);
+                    one.on_agent_down, one.mode, one.causality, one.runtime_hooks.go,
+                    one.runtime_hooks.node, one.trace_boundary, one.trace_formats);
   };
   return facts(left) == facts(right);
 }

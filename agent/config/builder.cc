@@ -373,6 +373,7 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
   local->tls_mode = config.mode.value_or(local->tls_mode);
   local->on_agent_down = config.on_agent_down.value_or(local->on_agent_down);
   local->causality = config.causality;
+  local->runtime_hooks = config.runtime_hooks;
   local->resource = MakeResource(facts);
   return local->workload == nullptr ? nullptr : local;
 }

@@ -75,6 +75,10 @@ void Enroller::Update(const model::LocalWorkload& local, Entry& entry) {
     settle(datapath_.SetInferParents(local.id, local.causality == model::Causality::kInferred),
            entry.causality, local.causality);
   }
+  if (entry.runtime_hooks != local.runtime_hooks) {
+    settle(datapath_.SetRuntimeHooks(local.id, local.runtime_hooks), entry.runtime_hooks,
+           local.runtime_hooks);
+  }
 }
 
 base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
@@ -85,7 +89,8 @@ base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
                                 .match = datapath::NetnsPath{where.path},
                                 .on_agent_down = local.on_agent_down,
                                 .ports = {},
-                                .infer_parents = local.causality == model::Causality::kInferred};
+                                .infer_parents = local.causality == model::Causality::kInferred,
+                                .runtime_hooks = local.runtime_hooks};
   if (where.kind != config::MatchKind::kNetns) {
     enrolment.match = datapath::CgroupPath{where.path};
     for (const auto& inbound : local.workload->inbounds) {
@@ -99,8 +104,10 @@ base::Result<void> Enroller::Enrol(const model::LocalWorkload& local,
   for (std::uint32_t worker = 0; worker < workers_.size(); ++worker) {
     workers_.at(worker).Post(proxy::AddListeners{std::move((*listeners)[worker])});
   }
-  enrolled_[local.id] = {
-      .where = where, .on_agent_down = local.on_agent_down, .causality = local.causality};
+  enrolled_[local.id] = {.where = where,
+                         .on_agent_down = local.on_agent_down,
+                         .causality = local.causality,
+                         .runtime_hooks = local.runtime_hooks};
   spdlog::info("workload={} id={} enrolled={} path={}", name, static_cast<std::uint32_t>(local.id),
                config::ToString(where.kind), where.path);
   return {};

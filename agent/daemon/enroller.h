@@ -40,6 +40,7 @@ class Enroller {
     config::Appeared where;
     model::OnAgentDown on_agent_down = model::OnAgentDown::kClosed;
     model::Causality causality = model::Causality::kInferred;
+    model::RuntimeHooks runtime_hooks{};
   };
   void Update(const model::LocalWorkload& local, Entry& entry);
   void Remove(model::LocalId id);

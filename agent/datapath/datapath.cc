@@ -71,7 +71,12 @@ base::Result<std::unique_ptr<Datapath>> Datapath::Create(Options options) {
   auto features = ProbeFeatures(**programs);
   auto parent = ParentProgram::Load(**programs);
   const base::Result<void> loaded = parent ? base::Result<void>() : std::unexpected(parent.error());
-  std::ranges::move(CausalityFeatures(loaded), std::back_inserter(features));
+  auto runtime = parent ? RuntimeProgram::Load(**programs, **parent)
+                        : base::Result<std::unique_ptr<RuntimeProgram>>(base::MakeError(
+                              base::ErrorCode::kUnsupported, "the parent program is missing"));
+  const base::Result<void> asked =
+      runtime ? base::Result<void>() : std::unexpected(runtime.error());
+  std::ranges::move(CausalityFeatures(loaded, asked), std::back_inserter(features));
   return DatapathImpl::Create({.options = std::move(options),
                                .cgroup_path = std::move(*cgroup_path),
                                .home = std::move(*home),
@@ -79,6 +84,7 @@ base::Result<std::unique_ptr<Datapath>> Datapath::Create(Options options) {
                                .pins = std::move(*pins),
                                .programs = std::move(*programs),
                                .parent = parent ? std::move(*parent) : nullptr,
+                               .runtime = runtime ? std::move(*runtime) : nullptr,
                                .features = std::move(features)});
 }
 
@@ -91,7 +97,8 @@ DatapathImpl::DatapathImpl(Parts parts)
       originals_map_(parts_.programs->map(Map::kOriginals)),
       legs_map_(parts_.programs->map(Map::kLegs)),
       slots_(parts_.parent == nullptr ? nullptr : parts_.parent->slots(),
-             parts_.options.worker_count) {}
+             parts_.options.worker_count),
+      runtimes_(parts_.parent.get(), std::move(parts_.runtime), parts_.cgroup.get()) {}
 
 base::Result<std::unique_ptr<Datapath>> DatapathImpl::Create(Parts parts) {
   std::unique_ptr<DatapathImpl> created(new DatapathImpl(std::move(parts)));
@@ -284,6 +291,7 @@ void DatapathImpl::Stop() {
     }
     at = next;
   }
+  runtimes_.RemoveAll();
   for (auto& [id, workload] : workloads_) {
     table_.Remove(id);
     for (const auto& key : workload.listeners) {

@@ -56,6 +56,8 @@ struct Enrolment {
   std::vector<std::uint16_t> ports;
   // Whether the parents of its outbound requests are looked for in the kernel.
   bool infer_parents = false;
+  // With infer_parents: runtimes that are asked first.
+  model::RuntimeHooks runtime_hooks{};
 };
 
 // A cgroup that a closed workload's processes will be in once somebody makes it.
@@ -167,11 +169,15 @@ class Datapath : public seam::SocketFactory, public seam::Redirections, public s
   // Control. Changes Enrolment::infer_parents; connections that are open may still be judged
   // by the former.
   virtual base::Result<void> SetInferParents(model::LocalId id, bool infer) = 0;
+  // Control. Changes Enrolment::runtime_hooks, for connections that are opened from now on.
+  virtual base::Result<void> SetRuntimeHooks(model::LocalId id,
+                                             const model::RuntimeHooks& hooks) = 0;
   // Control. Forgets closed workloads of an earlier run that were not enrolled again:
   // call it once the configuration has been enrolled. Returns how many.
   virtual unsigned DropUnclaimed() = 0;
 
-  // Control, about once a second. Brings listening ports and local addresses up to date
+  // Control, about once a second. Brings listening ports, local addresses and the Go programs
+  // that are probed up to date
   // and returns the workloads whose namespace or cgroup is gone, to be un-enrolled.
   virtual std::vector<model::LocalId> Sweep() = 0;
 

@@ -10,6 +10,7 @@
 #include "agent/datapath/cgroup.h"
 #include "agent/datapath/datapath.h"
 #include "agent/datapath/delivery_slots.h"
+#include "agent/datapath/hooked_runtimes.h"
 #include "agent/datapath/namespace.h"
 #include "agent/datapath/parent_program.h"
 #include "agent/datapath/pin_directory.h"
@@ -30,7 +31,8 @@ class DatapathImpl final : public Datapath {
     base::UniqueFd cgroup;  // directory that the hooks are attached to
     PinDirectory pins;
     std::unique_ptr<Programs> programs;
-    std::unique_ptr<ParentProgram> parent;  // null: the kernel cannot
+    std::unique_ptr<ParentProgram> parent;    // null: the kernel cannot
+    std::unique_ptr<RuntimeProgram> runtime;  // null: the kernel cannot, or there is no parent
     std::vector<Feature> features;
   };
   static base::Result<std::unique_ptr<Datapath>> Create(Parts parts);
@@ -44,6 +46,7 @@ class DatapathImpl final : public Datapath {
   void TakeArrivals() override { parts_.programs->TakeArrivals(); }
   base::Result<void> SetOnAgentDown(model::LocalId id, model::OnAgentDown mode) override;
   base::Result<void> SetInferParents(model::LocalId id, bool infer) override;
+  base::Result<void> SetRuntimeHooks(model::LocalId id, const model::RuntimeHooks& hooks) override;
   unsigned DropUnclaimed() override;
   std::vector<model::LocalId> Sweep() override;
   base::Result<SelfProbe> Probe(model::LocalId id) override;
@@ -111,6 +114,7 @@ class DatapathImpl final : public Datapath {
   base::Result<void> WriteEntry(const Workload& workload);
   void TellWorkers(const Workload& workload);
   void NoteOlderConnections(Workload& workload);
+  void HookRuntimes(const Workload& workload);
   // Takes a workload out of everything; it goes back to unclaimed when it was.
   base::Result<void> Remove(Workload& workload, bool was_unclaimed);
   base::Result<void> ReleaseNamespace(Namespace& ns);
@@ -145,6 +149,7 @@ class DatapathImpl final : public Datapath {
   int originals_map_;  // for workers: map() looks for the name
   int legs_map_;
   DeliverySlots slots_;
+  HookedRuntimes runtimes_;
   std::uint64_t home_cookie_ = 0;
   std::map<Hook, BpfLink> hooks_;
   std::map<std::uint64_t, std::unique_ptr<Namespace>> namespaces_;  // by cookie
@@ -163,8 +168,10 @@ base::Result<void> CleanNamespaces(const Options& options, int home_fd,
 
 // Tries each kernel feature; after the programs were loaded.
 std::vector<Feature> ProbeFeatures(const Programs& programs);
-// Whether requests get inferred parents; `loaded` is what loading the program answered.
-std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded);
+// Whether requests get inferred parents, and whether runtimes can be asked: what loading the
+// programs answered.
+std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded,
+                                       const base::Result<void>& runtime);
 
 // The self-probe of a workload in a namespace, or of one whose processes are in `cgroup`.
 SelfProbe ProbeNamespace(int netns_fd, int home_fd);

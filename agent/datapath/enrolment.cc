@@ -21,7 +21,9 @@ base::Error Name(const Enrolment& wanted, const base::Error& error) {
 weir_workload DatapathImpl::Workload::entry() const {
   return {.local_id = static_cast<std::uint32_t>(wanted.id),
           .flags = (closed() ? WEIR_WORKLOAD_CLOSED : 0U) |
-                   (wanted.infer_parents ? WEIR_WORKLOAD_INFER : 0U)};
+                   (wanted.infer_parents ? WEIR_WORKLOAD_INFER : 0U) |
+                   (wanted.runtime_hooks.go ? WEIR_WORKLOAD_GO : 0U) |
+                   (wanted.runtime_hooks.node ? WEIR_WORKLOAD_NODE : 0U)};
 }
 
 base::Result<std::vector<std::vector<seam::Listener>>> DatapathImpl::Enrol(
@@ -118,6 +120,7 @@ base::Result<std::vector<KeyedListener>> DatapathImpl::Intercept(Workload& workl
     workload.listeners.push_back(item.key);
   }
   NoteOlderConnections(workload);
+  HookRuntimes(workload);
   if (auto done = Publish(workload); !done) {
     return std::unexpected(done.error());
   }
@@ -228,6 +231,7 @@ base::Result<void> DatapathImpl::Remove(Workload& workload, bool was_unclaimed) 
     ns.ForgetListening(number);
   }
   table_.Remove(id);
+  runtimes_.Remove(id);
   workloads_.erase(id);  // `workload` is gone from here on
   (void)WriteHost();     // an array element always fits
   if (UsersOf(ns) == 0 && !(ns.home() && expecting_)) {
@@ -348,6 +352,28 @@ base::Result<void> DatapathImpl::SetInferParents(model::LocalId id, bool infer) 
   return WriteEntry(found->second);
 }
 
+base::Result<void> DatapathImpl::SetRuntimeHooks(model::LocalId id,
+                                                 const model::RuntimeHooks& hooks) {
+  const auto found = workloads_.find(id);
+  if (found == workloads_.end()) {
+    return base::MakeError(base::ErrorCode::kNotFound, "no such workload");
+  }
+  found->second.wanted.runtime_hooks = hooks;
+  HookRuntimes(found->second);
+  return WriteEntry(found->second);
+}
+
+// Before its connections are seen: what is opened later is known to the runtimes' hooks.
+void DatapathImpl::HookRuntimes(const Workload& workload) {
+  HookedRuntimes::Place place;
+  if (const auto* match = std::get_if<CgroupPath>(&workload.wanted.match)) {
+    place = match->path;
+  } else if (const auto identity = IdentifyNetns(workload.ns->fd())) {
+    place = *identity;
+  }
+  runtimes_.Set(workload.wanted.id, place, workload.wanted.runtime_hooks);
+}
+
 unsigned DatapathImpl::DropUnclaimed() {
   const auto count = static_cast<unsigned>(unclaimed_netns_.size() + unclaimed_cgroups_.size());
   std::set<std::uint64_t> cookies;
@@ -378,6 +404,7 @@ std::vector<model::LocalId> DatapathImpl::Sweep() {
   for (auto& [cookie, ns] : namespaces_) {
     RefreshNamespace(*ns, listening);
   }
+  runtimes_.Sweep();
   std::vector<model::LocalId> gone;
   for (const auto& [id, workload] : workloads_) {
     if (Vanished(workload)) {

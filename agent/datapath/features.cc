@@ -113,7 +113,8 @@ Feature ProbeSockDiag() {
 
 }  // namespace
 
-std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded) {
+std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded,
+                                       const base::Result<void>& runtime) {
   std::vector<Feature> features;
   for (const auto& tracepoint : ProbeTracepoints()) {
     features.push_back(Named("", "parents of outbound requests, inferred", kHeadersOnly));
@@ -128,6 +129,12 @@ std::vector<Feature> CausalityFeatures(const base::Result<void>& loaded) {
   features.back().available = loaded.has_value();
   if (!loaded) {
     features.back().detail = loaded.error().message();
+  }
+  features.push_back(Named("the runtime program", "runtimeHooks: go and node",
+                           "parents of their requests are inferred as all others"));
+  features.back().available = runtime.has_value();
+  if (!runtime) {
+    features.back().detail = runtime.error().message();
   }
   return features;
 }

@@ -49,6 +49,10 @@ class LoadedParentProgram final : public ParentProgram {
   [[nodiscard]] weir_slot* slots() const override { return slots_; }
   void NoteEnrolment() override;
   [[nodiscard]] int hints() const override { return ::bpf_map__fd(object_->maps.weir_hints); }
+  [[nodiscard]] bpf_object* object() const override { return object_->obj; }
+  [[nodiscard]] std::uint64_t go_arrivals() const override {
+    return __atomic_load_n(&object_->bss->weir_go_arrivals, __ATOMIC_RELAXED);
+  }
 
  private:
   Skeleton<struct parent, parent__destroy> object_;
@@ -86,6 +90,19 @@ void LoadedParentProgram::NoteEnrolment() {
   object_->bss->weir_enrolled_ns = static_cast<std::uint64_t>(since_boot.count());
 }
 
+seam::HintSource SourceOf(std::uint32_t source) {
+  switch (source) {
+    case WEIR_PARENT_RUNTIME:
+      return seam::HintSource::kRuntime;
+    case WEIR_PARENT_TURN:
+      return seam::HintSource::kTurn;
+    case WEIR_PARENT_SOLE:
+      return seam::HintSource::kSole;
+    default:
+      return seam::HintSource::kNone;
+  }
+}
+
 }  // namespace
 
 seam::ParentHint FromAbi(const weir_hint& hint) {
@@ -94,9 +111,8 @@ seam::ParentHint FromAbi(const weir_hint& hint) {
     std::ranges::copy(from.trace_id, to.trace_id.begin());
     std::ranges::copy(from.span_id, to.span_id.begin());
   };
-  if (hint.source == WEIR_PARENT_TURN || hint.source == WEIR_PARENT_SOLE) {
-    result.source =
-        hint.source == WEIR_PARENT_TURN ? seam::HintSource::kTurn : seam::HintSource::kSole;
+  result.source = SourceOf(hint.source);
+  if (result.source != seam::HintSource::kNone) {
     copy(hint.parent.span, result.parent.span);
     result.parent.flags = hint.parent.flags;
     result.parent.SetTraceState(

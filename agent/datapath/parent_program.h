@@ -11,6 +11,8 @@
 #include "agent/seam/causality.h"
 #include "bpf/abi/causality.h"
 
+struct bpf_object;
+
 namespace weir::datapath {
 
 // Name of a kernel tracepoint that finding parents needs, and whether the kernel has it.
@@ -42,6 +44,10 @@ class ParentProgram {
   virtual void NoteEnrolment() = 0;
   // Descriptor of the hints' map.
   [[nodiscard]] virtual int hints() const = 0;
+  // Loaded, for whoever shares its maps; lives as long as this.
+  [[nodiscard]] virtual bpf_object* object() const = 0;
+  // How many processes of workloads with RuntimeHooks::go were seen for the first time.
+  [[nodiscard]] virtual std::uint64_t go_arrivals() const = 0;
 
  protected:
   ParentProgram() = default;

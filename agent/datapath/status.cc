@@ -38,6 +38,8 @@ constexpr std::array kCounterNames = {
     CounterName{WEIR_LOOKUP_NO_AGENT_OPEN, "lookup", "no-agent-left-alone"},
     CounterName{WEIR_LOOKUP_NO_AGENT_DROPPED, "lookup", "no-agent-refused", true},
     CounterName{WEIR_LOOKUP_ASSIGN_FAILED, "lookup", "assign-failed", true},
+    CounterName{WEIR_PARENT_BY_RUNTIME, "parent", "runtime"},
+    CounterName{WEIR_PARENT_RUNTIME_NONE, "parent", "runtime-says-none"},
     CounterName{WEIR_PARENT_BY_TURN, "parent", "turn"},
     CounterName{WEIR_PARENT_BY_SOLE, "parent", "sole"},
     CounterName{WEIR_PARENT_NO_REQUEST_OPEN, "parent", "no-request-open"},
@@ -48,6 +50,7 @@ constexpr std::array kCounterNames = {
     CounterName{WEIR_PARENT_WITHDRAWN, "parent", "trust-withdrawn"},
     CounterName{WEIR_PARENT_NO_STORAGE, "parent", "no-storage"},
     CounterName{WEIR_PARENT_HINT_FULL, "parent", "hints-full"},
+    CounterName{WEIR_RUNTIME_FULL, "runtime", "notes-full"},
     CounterName{WEIR_ARRIVAL_FULL, "cgroup_mkdir", "workloads-full", true},
 };
 static_assert(kCounterNames.size() == WEIR_COUNTER_COUNT);
@@ -102,6 +105,9 @@ std::vector<KernelCounter> DatapathImpl::Counters() const {
                    .reason = name.reason,
                    .value = MapSum(map(Map::kCounters), static_cast<std::uint32_t>(name.index)),
                    .is_loss = name.is_loss});
+  }
+  for (const auto& [reason, count] : runtimes_.failures()) {
+    all.push_back({.hook = "runtime", .reason = reason, .value = count, .is_loss = false});
   }
   return all;
 }

@@ -61,6 +61,15 @@ enum class Causality : std::uint8_t {
   kInferred  // and, without them, by what the kernel knows for certain
 };
 
+// Runtimes of a workload's programs that say themselves what a request is sent for; only
+// with kInferred.
+struct RuntimeHooks {
+  bool go = false;    // probes in net/http of its Go programs
+  bool node = false;  // marks of the preload for Node.js
+
+  friend bool operator==(const RuntimeHooks&, const RuntimeHooks&) = default;
+};
+
 // Where the resource attributes service.name and so on come from.
 struct ServiceResource {
   std::string service_name;
@@ -117,6 +126,7 @@ struct LocalWorkload {
   TlsMode tls_mode = TlsMode::kStrict;
   OnAgentDown on_agent_down = OnAgentDown::kClosed;
   Causality causality = Causality::kInferred;
+  RuntimeHooks runtime_hooks{};
   TraceSettings trace;
   ServiceResource resource;
 };

@@ -26,6 +26,20 @@ void LinkCandidates(const seam::ParentHint& hint, observe::ExchangeResult& excha
   }
 }
 
+ParentSource SourceOf(seam::HintSource source) {
+  switch (source) {
+    case seam::HintSource::kNone:
+      return ParentSource::kNone;
+    case seam::HintSource::kRuntime:
+      return ParentSource::kRuntime;
+    case seam::HintSource::kTurn:
+      return ParentSource::kTurn;
+    case seam::HintSource::kSole:
+      return ParentSource::kSole;
+  }
+  return ParentSource::kNone;
+}
+
 }  // namespace
 
 void AdoptParent(const seam::ParentHint& hint, observe::ExchangeResult& exchange) {
@@ -40,8 +54,7 @@ void AdoptParent(const seam::ParentHint& hint, observe::ExchangeResult& exchange
   exchange.parent_span_id = hint.parent.span.span_id;
   exchange.trace_flags = hint.parent.flags;
   exchange.trace_state = hint.parent.trace_state();
-  exchange.parent_source =
-      hint.source == seam::HintSource::kTurn ? ParentSource::kTurn : ParentSource::kSole;
+  exchange.parent_source = SourceOf(hint.source);
 }
 
 seam::ParentContext ContextOf(const observe::ExchangeResult& exchange) {

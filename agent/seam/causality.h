@@ -40,8 +40,9 @@ struct ParentContext {
 
 enum class HintSource : std::uint8_t {
   kNone,
-  kTurn,  // the request that the thread was serving, by a rule that has proved itself
-  kSole   // the only request that the process had open
+  kRuntime,  // the request that the application's runtime says
+  kTurn,     // the request that the thread was serving, by a rule that has proved itself
+  kSole      // the only request that the process had open
 };
 
 struct ParentHint {

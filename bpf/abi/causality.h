@@ -75,6 +75,7 @@ WEIR_ABI_OFFSET(weir_slot, calls, 128);
 #define WEIR_PARENT_NONE 0U
 #define WEIR_PARENT_TURN 1U
 #define WEIR_PARENT_SOLE 2U
+#define WEIR_PARENT_RUNTIME 3U
 
 #define WEIR_MAX_CANDIDATES 4
 
@@ -97,6 +98,15 @@ struct weir_agent_process {
   __u32 padding;
 };
 WEIR_ABI_SIZE(weir_agent_process, 24);
+
+/* What a hook inside a runtime says about one of its sockets, by a TCP_KEEPIDLE that no
+ * socket could have (MAX_TCP_KEEPIDLE is 32767 s): the program takes it and answers with
+ * WEIR_MARK_TAKEN; without the program the kernel refuses it with EINVAL. A token stands for
+ * a request, among those that its thread has named. See share/weir/node-hook.cjs. */
+#define WEIR_MARK 0x40000000U
+#define WEIR_MARK_INBOUND 0x20000000U /* names the request that was read last from the socket */
+#define WEIR_MARK_TOKEN 0x1fffffffU   /* else whose call comes next on it; 0: no request's */
+#define WEIR_MARK_TAKEN 114           /* EALREADY */
 
 /* Right answers in a row, and answers checked, before an inferred parent is given. */
 #define WEIR_CALIBRATION_SAMPLES 64

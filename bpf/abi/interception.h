@@ -19,6 +19,8 @@ WEIR_ABI_SIZE(weir_address, 16);
 /* weir_workload.flags */
 #define WEIR_WORKLOAD_CLOSED 1U /* refused while no worker listens; else untouched */
 #define WEIR_WORKLOAD_INFER 2U  /* parents of its outbound requests are inferred */
+#define WEIR_WORKLOAD_GO 4U     /* with INFER: its Go programs are probed */
+#define WEIR_WORKLOAD_NODE 8U   /* with INFER: its Node.js programs say what they serve */
 
 /* Who is enrolled. local_id 0: a closed workload that no living agent has claimed. */
 struct weir_workload {
@@ -164,6 +166,8 @@ enum weir_counter {
   WEIR_LOOKUP_NO_AGENT_OPEN,
   WEIR_LOOKUP_NO_AGENT_DROPPED,
   WEIR_LOOKUP_ASSIGN_FAILED,
+  WEIR_PARENT_BY_RUNTIME,
+  WEIR_PARENT_RUNTIME_NONE,
   WEIR_PARENT_BY_TURN,
   WEIR_PARENT_BY_SOLE,
   WEIR_PARENT_NO_REQUEST_OPEN,
@@ -174,6 +178,7 @@ enum weir_counter {
   WEIR_PARENT_WITHDRAWN,
   WEIR_PARENT_NO_STORAGE,
   WEIR_PARENT_HINT_FULL,
+  WEIR_RUNTIME_FULL,
   WEIR_ARRIVAL_FULL,
   WEIR_COUNTER_COUNT
 };

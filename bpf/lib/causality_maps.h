@@ -117,24 +117,29 @@ struct {
 #define WEIR_WRITTEN 2
 
 /* weir_parent_socket.flags */
-#define WEIR_SOCKET_OPEN 1        /* inbound: its request counts in its process */
-#define WEIR_SOCKET_MULTIPLEXED 2 /* inbound: counts in its process's `multiplexed` */
-#define WEIR_SOCKET_SHARED 4      /* outbound: carried several requests' calls at once */
-#define WEIR_SOCKET_CONNECTED 8   /* outbound: `at_connect` is set, for the first write */
-#define WEIR_SOCKET_HINTED 16     /* outbound: may have an entry in weir_hints */
-#define WEIR_SOCKET_UNTRACKED 32  /* inbound: the agent had no slot for it */
+#define WEIR_SOCKET_OPEN 1         /* inbound: its request counts in its process */
+#define WEIR_SOCKET_MULTIPLEXED 2  /* inbound: counts in its process's `multiplexed` */
+#define WEIR_SOCKET_SHARED 4       /* outbound: carried several requests' calls at once */
+#define WEIR_SOCKET_CONNECTED 8    /* outbound: `at_connect` is set, for the first write */
+#define WEIR_SOCKET_HINTED 16      /* outbound: may have an entry in weir_hints */
+#define WEIR_SOCKET_UNTRACKED 32   /* inbound: the agent had no slot for it */
+#define WEIR_SOCKET_GO 64          /* its workload wants Go programs probed */
+#define WEIR_SOCKET_NODE 128       /* its workload's Node.js programs say what they serve */
+#define WEIR_SOCKET_MARKED 256     /* outbound: `marked` is set, for the next call */
+#define WEIR_SOCKET_KEPT_ALIVE 512 /* had SO_KEEPALIVE when that was last set */
 
 struct weir_parent_socket {
   __u64 request;    /* inbound: its last; outbound: whose call it carries, 0: not known */
   __u64 at_connect; /* outbound */
   __u64 turn;       /* outbound: of the thread when it began the call, believed or not */
   __u64 born;       /* of the process that `request` counts in */
+  __u64 marked;     /* outbound: the request that the next call is for, by a mark; 0: none */
+  __u64 connection; /* outbound: address of Go's net/http.persistConn; 0: not known */
   struct weir_process_key process;
   __u32 handle; /* inbound: 0 if it is no delivery connection */
   __u8 kind;
   __u8 direction;
-  __u8 flags;
-  __u8 padding;
+  __u16 flags;
 };
 
 struct {
@@ -143,3 +148,61 @@ struct {
   __type(key, int);
   __type(value, struct weir_parent_socket);
 } weir_parent_sockets SEC(".maps");
+
+/* An object of a Go program by its address: a goroutine or a connection. The collector does
+ * not move either, but both are used again. */
+struct weir_go_object {
+  __u64 address;
+  struct weir_process_key process;
+};
+
+/* The request that a goroutine read last. */
+struct weir_goroutine {
+  __u64 request;
+  __u32 shared; /* it read that one while its former one was open */
+  __u32 padding;
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 65536);
+  __type(key, struct weir_go_object);
+  __type(value, struct weir_goroutine);
+} weir_goroutines SEC(".maps");
+
+/* The request that a connection of net/http's client carries now; 0: nobody's that is known. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 65536);
+  __type(key, struct weir_go_object);
+  __type(value, __u64);
+} weir_go_calls SEC(".maps");
+
+/* The connection that a goroutine will write to; taken with its first bytes. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 16384);
+  __type(key, struct weir_go_object);
+  __type(value, __u64);
+} weir_go_writers SEC(".maps");
+
+/* Processes of workloads with WEIR_WORKLOAD_GO that the agent was told of. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 16384);
+  __type(key, struct weir_process_key);
+  __type(value, __u8);
+} weir_go_processes SEC(".maps");
+
+/* Requests by the tokens that threads gave them. */
+struct weir_token {
+  __u32 thread;
+  __u32 token;
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 65536);
+  __type(key, struct weir_token);
+  __type(value, __u64);
+} weir_tokens SEC(".maps");

@@ -6,12 +6,17 @@
 #include "bpf/lib/address.h"
 #include "bpf/lib/causality_maps.h"
 #include "bpf/lib/requests.h"
+#include "bpf/lib/runtime.h"
 #include "bpf/lib/turn.h"
 #include "bpf/lib/workload.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 const volatile struct weir_agent_process weir_agent;
+
+/* Processes of workloads with WEIR_WORKLOAD_GO that were seen for the first time; the agent
+ * looks for new programs when it changes. */
+__u64 weir_go_arrivals = 0;
 
 #define WEIR_MSG_PEEK 2
 #define WEIR_MSG_ERRQUEUE 0x2000
@@ -38,9 +43,9 @@ static __always_inline int weir_is_tcp(const struct sock* sk) {
   return (family == WEIR_AF_INET || family == WEIR_AF_INET6) && sk->sk_protocol == WEIR_IPPROTO_TCP;
 }
 
-// Whether parents are wanted for what this socket's workload sends. *by_cgroup: that took
-// a walk, whose answer is worth keeping.
-static __always_inline int weir_is_enrolled(const struct sock* sk, int* by_cgroup) {
+// The flags of this socket's workload; 0 unless parents are wanted for what it sends.
+// *by_cgroup: that took a walk, whose answer is worth keeping.
+static __always_inline __u32 weir_workload_flags(const struct sock* sk, int* by_cgroup) {
   __u64 cookie = sk->__sk_common.skc_net.net->net_cookie;
   struct weir_workload* workload = bpf_map_lookup_elem(&weir_netns, &cookie);
   if (!workload) {
@@ -51,7 +56,7 @@ static __always_inline int weir_is_enrolled(const struct sock* sk, int* by_cgrou
     *by_cgroup = 1;
     workload = weir_workload_of_cgroup(BPF_CORE_READ(sk, sk_cgrp_data.cgroup), levels);
   }
-  return workload && (workload->flags & WEIR_WORKLOAD_INFER);
+  return workload && (workload->flags & WEIR_WORKLOAD_INFER) ? workload->flags : 0;
 }
 
 static __always_inline int weir_is_agent(void) {
@@ -115,6 +120,27 @@ static __always_inline struct weir_parent_socket* weir_make_socket(struct sock* 
   return socket;
 }
 
+// `enrolled`: weir_workload_flags().
+static __always_inline void weir_note_hooks(struct weir_parent_socket* socket, __u32 enrolled) {
+  if (enrolled & WEIR_WORKLOAD_GO) {
+    socket->flags |= WEIR_SOCKET_GO;
+  }
+  if (enrolled & WEIR_WORKLOAD_NODE) {
+    socket->flags |= WEIR_SOCKET_NODE;
+  }
+}
+
+// Has the agent look at the process that it runs in, once.
+static __always_inline void weir_note_program(__u32 enrolled) {
+  struct weir_process_key key = weir_this_process();
+  if (!(enrolled & WEIR_WORKLOAD_GO) || bpf_map_lookup_elem(&weir_go_processes, &key)) {
+    return;
+  }
+  __u8 told = 1;
+  bpf_map_update_elem(&weir_go_processes, &key, &told, BPF_ANY);
+  __sync_fetch_and_add(&weir_go_arrivals, 1);
+}
+
 // Null: nothing to do for it.
 static __always_inline struct weir_parent_socket* weir_find_socket(struct sock* sk) {
   if (!weir_is_tcp(sk)) {
@@ -128,7 +154,7 @@ static __always_inline struct weir_parent_socket* weir_find_socket(struct sock* 
     return socket->kind == WEIR_KIND_IGNORED ? 0 : socket;
   }
   int by_cgroup = 0;
-  int enrolled = weir_is_enrolled(sk, &by_cgroup);
+  __u32 enrolled = weir_workload_flags(sk, &by_cgroup);
   if (!enrolled && !by_cgroup) {
     return 0;
   }
@@ -137,6 +163,7 @@ static __always_inline struct weir_parent_socket* weir_find_socket(struct sock* 
     weir_doubt_process();
     return 0;
   }
+  weir_note_hooks(socket, enrolled);
   if (!enrolled) {
     socket->kind = WEIR_KIND_IGNORED;
     return 0;
@@ -266,6 +293,9 @@ int BPF_PROG(weir_recv, struct sock* sk, int result, int flags) {
   }
   if (socket->kind == WEIR_KIND_INBOUND) {
     weir_read_inbound(sk, socket, thread, flags);
+    if (socket->flags & WEIR_SOCKET_GO) {
+      weir_note_goroutine(socket->request, &socket->process, result);
+    }
   } else {
     // An answer: the thread goes on with the request whose call it was.
     weir_begin_turn(thread, sk, flags, socket->flags & WEIR_SOCKET_SHARED ? 0 : socket->request);
@@ -344,6 +374,7 @@ struct weir_answer {
   __u64 request; /* 0: none */
   __u64 owner;   /* whose call the connection carries, for its answer */
   __u32 source;
+  __u32 why; /* enum weir_counter */
 };
 
 // The rule. `turn`: the request of the thread's turn, or 0.
@@ -356,11 +387,11 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
     if (!process->multiplexed && !open.uncertain) {
       destination->tainted = 1;
     }
-    weir_count(WEIR_PARENT_NO_REQUEST_OPEN);
+    answer.why = WEIR_PARENT_NO_REQUEST_OPEN;
     return answer;
   }
   if (process->multiplexed) {
-    weir_count(WEIR_PARENT_MULTIPLEXED);
+    answer.why = WEIR_PARENT_MULTIPLEXED;
     return answer;
   }
   struct weir_slot* slot = weir_slot_of_request(turn);
@@ -369,7 +400,7 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
     if (slot && slot->state != WEIR_REQUEST_ABORTED) {
       weir_withdraw(destination);
     }
-    weir_count(WEIR_PARENT_AMBIGUOUS);
+    answer.why = WEIR_PARENT_AMBIGUOUS;
     return answer;
   }
   __u64 sole = weir_sole_request(&open);
@@ -384,21 +415,40 @@ static __always_inline struct weir_answer weir_decide_parent(struct weir_process
     answer.owner = sole;
   }
   if (destination->tainted) {
-    weir_count(WEIR_PARENT_TAINTED);
+    answer.why = WEIR_PARENT_TAINTED;
   } else if (destination->sole_samples < WEIR_CALIBRATION_SAMPLES) {
-    weir_count(WEIR_PARENT_CALIBRATING);
+    answer.why = WEIR_PARENT_CALIBRATING;
   } else if (destination->trusted && slot && !process->turn_off) {
-    weir_count(WEIR_PARENT_BY_TURN);
+    answer.why = WEIR_PARENT_BY_TURN;
     answer.request = turn;
     answer.owner = turn;
     answer.source = WEIR_PARENT_TURN;
   } else if (sole && !(sole & WEIR_FOREIGN)) {
-    weir_count(WEIR_PARENT_BY_SOLE);
+    answer.why = WEIR_PARENT_BY_SOLE;
     answer.request = sole;
     answer.source = WEIR_PARENT_SOLE;
   } else {
-    weir_count(WEIR_PARENT_AMBIGUOUS);
+    answer.why = WEIR_PARENT_AMBIGUOUS;
   }
+  return answer;
+}
+
+// Whether the runtime itself knows whose call begins on `socket`; *request is 0 for nobody's.
+static __always_inline int weir_ask_runtime(struct weir_parent_socket* socket,
+                                            const struct weir_process_key* key, __u64* request) {
+  if (socket->flags & WEIR_SOCKET_MARKED) {
+    socket->flags &= ~WEIR_SOCKET_MARKED;
+    *request = socket->marked & WEIR_FOREIGN ? 0 : socket->marked;
+    return 1;
+  }
+  *request = socket->flags & WEIR_SOCKET_GO ? weir_go_call(socket, key) : 0;
+  return *request != 0;
+}
+
+static __always_inline struct weir_answer weir_answer_of_runtime(__u64 request) {
+  struct weir_answer answer = {.request = request, .owner = request};
+  answer.source = request ? WEIR_PARENT_RUNTIME : WEIR_PARENT_NONE;
+  answer.why = request ? WEIR_PARENT_BY_RUNTIME : WEIR_PARENT_RUNTIME_NONE;
   return answer;
 }
 
@@ -444,11 +494,11 @@ static __always_inline void weir_list_candidates(struct weir_hint* hint,
 static __always_inline void weir_leave_hint(struct weir_parent_socket* socket,
                                             const struct weir_tuple* tuple,
                                             const struct weir_process* process,
-                                            const struct weir_answer* answer, int tainted) {
+                                            const struct weir_answer* answer, int no_links) {
   struct weir_hint hint = {};
   if (answer->source != WEIR_PARENT_NONE && weir_copy_context(&hint.parent, answer->request)) {
     hint.source = answer->source;
-  } else if (!tainted) {
+  } else if (!no_links) {
     weir_list_candidates(&hint, process);
   }
   if (hint.source == WEIR_PARENT_NONE && !hint.candidate_count) {
@@ -488,6 +538,8 @@ static __always_inline void weir_write_outbound(struct sock* sk, struct weir_par
     weir_continue_call(socket, turn, process);
     return;
   }
+  __u64 by_runtime = 0;
+  int is_told = weir_ask_runtime(socket, &key, &by_runtime);
   // Who opened a connection did so for its first call, even if that is not known.
   if (socket->flags & WEIR_SOCKET_CONNECTED) {
     socket->flags &= ~WEIR_SOCKET_CONNECTED;
@@ -503,9 +555,14 @@ static __always_inline void weir_write_outbound(struct sock* sk, struct weir_par
     socket->request = 0;
     return;
   }
+  // The rule goes on learning, whoever answers.
   struct weir_answer answer = weir_decide_parent(process, destination, destination_id, turn);
+  if (is_told) {
+    answer = weir_answer_of_runtime(by_runtime);
+  }
+  weir_count(answer.why);
   socket->request = answer.owner;
-  weir_leave_hint(socket, &tuple, process, &answer, destination->tainted);
+  weir_leave_hint(socket, &tuple, process, &answer, is_told || destination->tainted);
 }
 
 SEC("tp_btf/tcp_sendmsg_locked")
@@ -535,30 +592,41 @@ int BPF_PROG(weir_send, struct sock* sk) {
 
 static __always_inline void weir_on_connect(struct sock* sk) {
   int by_cgroup = 0;
-  if (!weir_is_enrolled(sk, &by_cgroup)) {
+  __u32 enrolled = weir_workload_flags(sk, &by_cgroup);
+  if (!enrolled) {
     return;
   }
+  weir_note_program(enrolled);
   struct weir_parent_socket* socket = weir_make_socket(sk);
   struct weir_thread* thread = socket ? weir_this_thread() : 0;
   if (!thread) {
     return;
   }
   __builtin_memset(socket, 0, sizeof(*socket));  // it may be connected again
+  weir_note_hooks(socket, enrolled);
   weir_classify(sk, socket, 0);
   if (socket->kind == WEIR_KIND_INBOUND) {
     socket->kind = WEIR_KIND_OUTBOUND;  // from a port that somebody listens on
   }
   if (socket->kind == WEIR_KIND_OUTBOUND) {
     socket->at_connect = weir_turn_request(thread);
-    socket->flags = WEIR_SOCKET_CONNECTED;
+    socket->flags |= WEIR_SOCKET_CONNECTED;
   }
 }
 
 static __always_inline void weir_on_accept(struct sock* sk) {
   int by_cgroup = 0;
-  if (weir_is_enrolled(sk, &by_cgroup)) {
-    weir_make_socket(sk);  // WEIR_KIND_ACCEPTED
+  __u32 enrolled = weir_workload_flags(sk, &by_cgroup);
+  struct weir_parent_socket* socket = enrolled ? weir_make_socket(sk) : 0;
+  if (socket) {  // WEIR_KIND_ACCEPTED
+    weir_note_hooks(socket, enrolled);
   }
+}
+
+// A server's program is looked at before its first request comes.
+static __always_inline void weir_on_listen(struct sock* sk) {
+  int by_cgroup = 0;
+  weir_note_program(weir_workload_flags(sk, &by_cgroup));
 }
 
 // The application's own end of its connection comes before a state of the peer's making.
@@ -584,7 +652,11 @@ static __always_inline void weir_on_leave(struct sock* sk, struct weir_parent_so
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(weir_parent_state, struct sock* sk, int former, int now) {
-  if (now == BPF_TCP_CLOSE_WAIT || now == BPF_TCP_LISTEN || !weir_is_tcp(sk)) {
+  if (now == BPF_TCP_CLOSE_WAIT || !weir_is_tcp(sk)) {
+    return 0;
+  }
+  if (now == BPF_TCP_LISTEN) {
+    weir_on_listen(sk);
     return 0;
   }
   if (now == BPF_TCP_SYN_SENT) {

@@ -89,6 +89,8 @@ class ParentTest : public RootTest {
   std::uint64_t Counter(weir_counter reason);
   weir_slot& Slot(std::uint32_t handle) { return slots_[handle & (WEIR_SLOT_COUNT - 1)]; }
   void Enrol(std::uint32_t flags);
+  [[nodiscard]] bpf_object* object() const { return object_->obj; }
+  [[nodiscard]] const Sandbox& sandbox() const { return *sandbox_; }
 
   std::uint32_t next_slot_ = 1;
 

@@ -32,6 +32,7 @@ class Program {
   // Reads standard output until `text` has come; false at the end of the stream.
   bool WaitForOutput(const std::string& text);
   void Signal(int number) const;
+  [[nodiscard]] pid_t pid() const { return pid_; }
   ProgramResult Wait();
 
  private:

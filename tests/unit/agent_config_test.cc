@@ -107,7 +107,7 @@ workloads:
   causality: headers
   mode: Permissive
   traces: {boundary: true, formats: [b3, jaeger]}
-- {name: redis, match: {unit: redis.service}}
+- {name: redis, match: {unit: redis.service}, runtimeHooks: [node]}
 - {name: batch, match: {cgroup: jobs/batch}}
 )",
                                    diagnostics);
@@ -137,6 +137,8 @@ workloads:
   EXPECT_EQ(config.workloads[0].mode, model::TlsMode::kPermissive);
   EXPECT_EQ(config.workloads[0].causality, model::Causality::kHeaders);
   EXPECT_EQ(config.workloads[1].causality, model::Causality::kInferred);
+  EXPECT_EQ(config.workloads[0].runtime_hooks, model::RuntimeHooks{});
+  EXPECT_EQ(config.workloads[1].runtime_hooks, (model::RuntimeHooks{.go = false, .node = true}));
   EXPECT_TRUE(config.workloads[0].trace_boundary);
   EXPECT_EQ(config.workloads[0].trace_formats,
             (model::ExtraTraceFormats{.b3 = true, .jaeger = true}));
@@ -213,6 +215,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"workloads: [{name: a, match: {netns: a}, onAgentDown: shut}]", "closed or open"},
         BadValue{"workloads: [{name: a, match: {netns: a}, causality: on}]",
                  "off, headers or inferred"},
+        BadValue{"workloads: [{name: a, match: {netns: a}, runtimeHooks: [java]}]", "go or node"},
+        BadValue{"workloads: [{name: a, match: {netns: a}, causality: off, runtimeHooks: [go]}]",
+                 "needs causality: inferred"},
         BadValue{"workloads: [{name: a, match: {netns: a}}, {name: a, match: {netns: b}}]",
                  "also at line 3"},
         BadValue{"workloads: [{name: a, match: {netns: a}}, {name: b, match: {netns: a}}]",

@@ -26,8 +26,10 @@ observe::ExchangeResult Root() {
 }
 
 TEST(InferredParentTest, PutsARequestBelowTheSpanThatTheHintNames) {
-  for (const auto& [said, expected] : {std::pair(seam::HintSource::kTurn, ParentSource::kTurn),
-                                       std::pair(seam::HintSource::kSole, ParentSource::kSole)}) {
+  for (const auto& [said, expected] :
+       {std::pair(seam::HintSource::kRuntime, ParentSource::kRuntime),
+        std::pair(seam::HintSource::kTurn, ParentSource::kTurn),
+        std::pair(seam::HintSource::kSole, ParentSource::kSole)}) {
     auto exchange = Root();
     AdoptParent(Hint(said), exchange);
     EXPECT_EQ(exchange.trace_id[0], 7);
