@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often the parent that weir infers is the right one, with real servers.
 
-  sudo scripts/benchmark/causality.py --bin build/release/bin [--only REGEX] [--scale N] [--json FILE]
+  sudo scripts/benchmark/causality.py --bin build/release/bin [--only REGEX] [--kind KIND] [--scale N] [--json FILE]
 
 A server in an enrolled pod answers GET /r/ID by calling /u/ID upstream, and forwards no
 header. Every call that weir saw leave is compared with the request that it says the call
@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "demo"))
@@ -29,7 +30,8 @@ PREFIX = "weir-cause"
 RUN = pathlib.Path("/run/weir-cause-bench")
 # Alone, so that there is something to compare the rule with; see docs/causality.md.
 LEARNING = 140
-Case = collections.namedtuple("Case", "name server env query share background", defaults=({}, "", 0, ""))
+Case = collections.namedtuple("Case", "name server env query share background hooks", defaults=({}, "", 0, "", ""))
+NODE_HOOK = HERE.parent.parent / "share" / "weir" / "node-hook.cjs"
 
 PLAIN = [
     Case("nginx, new connections", "nginx"),
@@ -67,6 +69,26 @@ ADVERSARIAL = [
     Case("Python pool, caller since before", "python", {"KIND": "pool"}, "", 0, "before"),
     Case("Node, caller since before", "node", {"POOLED": "1"}, "", 0, "before"),
 ]
+# With hooks in their runtimes; see docs/causality.md.
+HOOKED = [case._replace(hooks="go") for case in (
+    Case("Go, direct", "go"),
+    Case("Go, direct, pooled", "go", {"POOLED": "1"}),
+    Case("Go, behind a sleep", "go", {}, "timer"),
+    Case("Go, behind a sleep, pooled", "go", {"POOLED": "1"}, "timer"),
+    Case("Go, 5 % behind a sleep under load", "go", {"POOLED": "1"}, "timer", 5),
+    Case("Go, caller from mid-load", "go", {"POOLED": "1"}, "", 0, "background"),
+)] + [case._replace(hooks="node", env={**case.env, "NODE_OPTIONS": f"--require={NODE_HOOK}"}) for case in (
+    Case("Node, direct", "node"),
+    Case("Node, direct, pooled", "node", {"POOLED": "1"}),
+    Case("Node, two in a row", "node", {}, "twice"),
+    Case("Node, behind a timer", "node", {}, "timer"),
+    Case("Node, behind a timer, pooled", "node", {"POOLED": "1"}, "timer"),
+    Case("Node, behind a file", "node", {}, "file"),
+    Case("Node, fetch behind a timer", "node", {"FETCH": "1"}, "timer"),
+    Case("Node, pool of 8 behind a timer", "node", {"POOLED": "1", "SOCKETS": "8"}, "timer"),
+    Case("Node, 5 % behind a timer under load", "node", {"POOLED": "1"}, "timer", 5),
+    Case("Node, caller from mid-load", "node", {"POOLED": "1"}, "timer", 0, "background"),
+)]
 
 
 class Bench:
@@ -84,7 +106,7 @@ class Bench:
         sh(self.cli, "ca", "init", "--trust-domain", "bench.test", "--dir", RUN / "ca")
         sh(self.cli, "ca", "node", "near", "--dir", RUN / "ca")
         (RUN / "mesh.d").mkdir()
-        (self.node.run / "agent.yaml").write_text(
+        self.agent_config = (
             f"node: near\ntrustDomain: bench.test\nmeshRanges: [198.19.0.0/24]\n"
             f"documents: {RUN}/mesh.d\ncgroupRoot: {self.node.cgroup}\nbpffs: {self.node.bpffs}\n"
             f"admin:\n  socket: {self.node.socket}\nstateDirectory: {self.node.run}/state\n"
@@ -99,9 +121,11 @@ class Bench:
             "    tags:\n      kuma.io/service: app\n      kuma.io/protocol: http\n")
         self.topology.start_in_pod(self.upstream, [self.python, FILES / "traffic.py", "upstream", "9100"])
 
-    def start_agent(self):
+    def start_agent(self, hooks=""):
         """A new one for each case: nothing is known of the server's process."""
         self.topology.stop("agent-near")
+        (self.node.run / "agent.yaml").write_text(
+            self.agent_config + (f"  runtimeHooks: [{hooks}]\n" if hooks else ""))
         self.topology.start_agent(self.node, self.node.run / "agent.yaml")
         wait_until("the agent ready", f"look at {RUN}/agent-near.log", lambda: subprocess.run(
             ["curl", "-sf", "--unix-socket", self.node.socket, "http://weir/ready"],
@@ -167,8 +191,10 @@ class Bench:
         return counts, sources
 
     def run(self, case, requests_at):
-        self.start_agent()
+        self.start_agent(case.hooks)
         self.start_server(case)
+        if case.hooks == "go":
+            time.sleep(1.5)  # a program is looked at within a second of its listen()
         if case.background == "before":
             self.load("none", 1, 1, "", 0, "background")
         self.load("learn", LEARNING, 1, *([case.query] if case.query and not case.share else []))
@@ -194,6 +220,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True, type=pathlib.Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--kind", default="", help="plain, adversarial or hooked; default: all")
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
@@ -201,11 +228,13 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     requests_at = [(c, int(n * options.scale)) for c, n in ((1, 200), (8, 1600), (64, 3200))]
     results = []
-    wrong = {"plain": 0, "adversarial": 0}
-    total = {"plain": 0, "adversarial": 0}
+    kinds = {"plain": PLAIN, "adversarial": ADVERSARIAL, "hooked": HOOKED}
+    wrong, total = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
     try:
         bench.up()
-        for kind, cases in (("plain", PLAIN), ("adversarial", ADVERSARIAL)):
+        for kind, cases in kinds.items():
+            if options.kind not in ("", kind):
+                continue
             print(f"\n{kind}: correct / wrong / unknown, percent of the calls (wrong as a count)")
             print(f"{'server':38} " + " ".join(f"{f'c{c}':>18}" for c, _ in requests_at) + "  source at most load")
             for case in cases:
@@ -234,7 +263,7 @@ def main():
         print(f"{kind}: {wrong[kind]} wrong of {total[kind]} calls")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
-    return 0 if wrong["plain"] == 0 and wrong["adversarial"] * 10_000 <= max(total["adversarial"], 1) else 1
+    return 0 if wrong["plain"] + wrong["hooked"] == 0 and wrong["adversarial"] * 10_000 <= max(total["adversarial"], 1) else 1
 
 
 if __name__ == "__main__":

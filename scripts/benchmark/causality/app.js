@@ -7,6 +7,7 @@ const [host, port] = process.env.UPSTREAM.split(':');
 const agent = new http.Agent({ keepAlive: process.env.POOLED === '1', maxSockets: Number(process.env.SOCKETS || 1024) });
 
 function call(path) {
+  if (process.env.FETCH === '1') return fetch(`http://${host}:${port}${path}`).then((answer) => answer.text());
   return new Promise((resolve, reject) => {
     http.get({ agent, host, port, path }, (answer) => {
       let body = '';
