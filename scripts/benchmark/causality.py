@@ -175,8 +175,9 @@ class Bench:
 
     def judge(self, name, calls_each, requests):
         """Compares parents with paths; gives counts by outcome and by source."""
-        served = {f["traceId"]: f["http"]["path"].split("/")[2]
-                  for f in self.flows(f"dir=in and path^=/r/{name}-")}
+        requested = wait_until("all requests seen", "weir flows", lambda: (
+            r := self.flows(f"dir=in and path^=/r/{name}-")) and len(r) >= requests and r)
+        served = {f["traceId"]: f["http"]["path"].split("/")[2] for f in requested}
         calls = wait_until("all calls seen", "weir flows", lambda: (
             c := self.flows(f"dir=out and path^=/u/{name}-")) and len(c) >= requests * calls_each and c)
         counts, sources = collections.Counter(), collections.Counter()
@@ -188,6 +189,9 @@ class Bench:
             sources[source] += 1
             right = served.get(call["traceId"]) == call["http"]["path"].split("/")[2]
             counts["correct" if right else "wrong"] += 1
+            if not right:
+                print(f"wrong: {call['http']['path']} below {served.get(call['traceId'])} by {source}",
+                      file=sys.stderr)
         return counts, sources
 
     def run(self, case, requests_at):
