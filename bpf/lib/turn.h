@@ -9,7 +9,7 @@
  *   last socket read         the turn lasts
  *   in no epoll, or blocking until the next read
  *   level-triggered          while its item is on the ready list: the next epoll_wait drops it
- *   edge-triggered           while the epoll's sequence and the thread's switches are unchanged
+ *   edge-triggered, closed   while the epoll's sequence and the thread's switches are unchanged
  */
 
 #define WEIR_O_NONBLOCK 04000
@@ -54,28 +54,35 @@ static __always_inline void weir_begin_turn(struct weir_thread* thread, struct s
   thread->file = (__u64)file;
   thread->eventpoll = (__u64)BPF_CORE_READ(item, ep);
   thread->edge_triggered = (BPF_CORE_READ(item, event.events) & WEIR_EPOLLET) != 0;
-  if (thread->edge_triggered) {
-    thread->switches = bpf_get_current_task_btf()->nvcsw;
-    thread->sequence = weir_epoll_sequence(thread->eventpoll);
-  }
+  thread->switches = bpf_get_current_task_btf()->nvcsw;
+  thread->sequence = weir_epoll_sequence(thread->eventpoll);
+}
+
+/* Whether the item is the one that was read from, and still in its epoll: the memory may be
+ * another's by now, and what was taken out of an epoll is no more in its file's list. */
+static __always_inline int weir_is_item_there(const struct weir_thread* thread) {
+  struct epitem* item = (void*)thread->item;
+  __u64 itself = 0;
+  (void)bpf_probe_read_kernel(&itself, sizeof(itself), BPF_CORE_READ(item, fllink.pprev));
+  return itself == thread->item + bpf_core_field_offset(struct epitem, fllink) &&
+         (__u64)BPF_CORE_READ(item, ep) == thread->eventpoll &&
+         (__u64)BPF_CORE_READ(item, ffd.file) == thread->file;
+}
+
+static __always_inline int weir_is_loop_still(const struct weir_thread* thread) {
+  struct eventpoll___seq* ep = (void*)thread->eventpoll;
+  return bpf_core_field_exists(ep->seq) && thread->switches == bpf_get_current_task_btf()->nvcsw &&
+         thread->sequence == weir_epoll_sequence(thread->eventpoll);
 }
 
 static __always_inline int weir_turn_lasts(const struct weir_thread* thread) {
   if (!thread->eventpoll) {
     return 1;
   }
+  if (thread->edge_triggered || !weir_is_item_there(thread)) {
+    return weir_is_loop_still(thread);
+  }
   struct epitem* item = (void*)thread->item;
-  // The memory may be another item's by now.
-  if ((__u64)BPF_CORE_READ(item, ep) != thread->eventpoll ||
-      (__u64)BPF_CORE_READ(item, ffd.file) != thread->file) {
-    return 0;
-  }
-  if (thread->edge_triggered) {
-    struct eventpoll___seq* ep = (void*)thread->eventpoll;
-    return bpf_core_field_exists(ep->seq) &&
-           thread->switches == bpf_get_current_task_btf()->nvcsw &&
-           thread->sequence == weir_epoll_sequence(thread->eventpoll);
-  }
   __u64 next = (__u64)BPF_CORE_READ(item, rdllink.next);
   return next != thread->item + bpf_core_field_offset(struct epitem, rdllink);
 }

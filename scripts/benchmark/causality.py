@@ -43,6 +43,7 @@ PLAIN = [
     Case("Node, direct", "node"),
     Case("Node, direct, pooled", "node", {"POOLED": "1"}),
     Case("Node, two in a row", "node", {}, "twice"),
+    Case("Node, two in a row, pooled", "node", {"POOLED": "1"}, "twice"),
     Case("Node, behind a timer", "node", {}, "timer"),
     Case("Node, behind a file", "node", {}, "file"),
     Case("Go, direct", "go"),
@@ -205,7 +206,8 @@ class Bench:
         rows = []
         for connections, requests in requests_at:
             name = f"c{connections}"
-            more = [case.query, case.share] + (["background"] if case.background == "background" and
+            query = case.query if connections > 1 or not case.share else ""
+            more = [query, case.share] + (["background"] if case.background == "background" and
                                                connections > 1 and not rows[1:] else [])
             self.load(name, requests, connections, *more)
             counts, sources = self.judge(name, 2 if case.query == "twice" else 1, requests)

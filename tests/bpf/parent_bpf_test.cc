@@ -189,6 +189,41 @@ TEST_F(ParentBpfTest, EndsALevelTriggeredTurnWithTheNextWait) {
   EXPECT_TRUE(hint && hint->source == WEIR_PARENT_NONE);
 }
 
+TEST_F(ParentBpfTest, KeepsTheTurnOfASocketThatWasClosedInIt) {
+  Delivery one = Deliver();
+  Delivery other = Deliver();
+  Outbound second = Connect(81);
+  Loop loop;
+  loop.Add(one.app);
+  loop.Add(other.app);
+  const auto serve = [&](const std::function<void()>& meanwhile = [] {}) {
+    const auto number = Request(one);
+    loop.Wait();
+    Read(one.app);
+    Outbound first = Connect(80);
+    loop.Add(first.app);
+    Call(first);
+    meanwhile();
+    Write(first.agent);
+    loop.Wait();
+    Read(first.app);
+    first.app.Reset();  // its connection is for one call
+    const auto hint = Call(second);
+    Reply(second);
+    Answer(one);
+    return IsParent(hint, one, number, WEIR_PARENT_TURN);
+  };
+  for (unsigned i = 0; i <= WEIR_CALIBRATION_SAMPLES; ++i) {
+    serve();
+  }
+  EXPECT_TRUE(serve());
+  EXPECT_TRUE(serve([&] {
+    Request(other);
+    loop.Wait();
+    Read(other.app);
+  }));
+}
+
 TEST_F(ParentBpfTest, EndsAnEdgeTriggeredTurnWithTheNextWait) {
   Delivery one = Deliver();
   Delivery other = Deliver();

@@ -16,8 +16,9 @@ async def answer(reader, writer):
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             await asyncio.sleep(random.uniform(0, 0.004))
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            if b"close" in head:
+            last = b"close" in head
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + b"Connection: close\r\n" * last + b"\r\nok")
+            if last:
                 break
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
