@@ -3,7 +3,7 @@ weir_test(http1_test
     ${CMAKE_SOURCE_DIR}/tests/support/http1_corpus.cc
   LIBRARIES weir_http)
 weir_test(http1_relay_test
-  SOURCES http1_relay_test.cc request_trace_test.cc inferred_parent_test.cc finish_test.cc ${CMAKE_SOURCE_DIR}/tests/support/http1_corpus.cc
+  SOURCES http1_relay_test.cc request_trace_test.cc inferred_parent_test.cc w3c_conformance_test.cc finish_test.cc ${CMAKE_SOURCE_DIR}/tests/support/http1_corpus.cc
   LIBRARIES weir_proxy)
 weir_test(http2_relay_test
   SOURCES http2_relay_test.cc
