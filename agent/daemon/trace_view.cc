@@ -59,6 +59,12 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   attributes["http.host"] = Clean(from.host);
   attributes["weir.mtls"] = std::string(observe::ToString(from.mtls));
   attributes["weir.verdict"] = std::string(observe::ToString(from.verdict));
+  if (from.sampled_by != observe::SampledBy::kHead) {
+    attributes["weir.sampled.by"] = std::string(observe::ToString(from.sampled_by));
+  }
+  if (!from.links.empty()) {
+    attributes["links"] = from.links;
+  }
 }
 
 }  // namespace

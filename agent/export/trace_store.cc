@@ -26,6 +26,15 @@ std::string ServiceOf(const observe::Record& record) {
   return record.local->workload->display_name();
 }
 
+std::string LinksText(const std::vector<observe::SpanLink>& links) {
+  std::string text;
+  for (const observe::SpanLink& link : links) {
+    text += text.empty() ? "" : " ";
+    text += observe::ToHex(link.trace_id) + "-" + observe::ToHex(link.span_id);
+  }
+  return text;
+}
+
 StoredSpan ToStored(const observe::Record& record) {
   const observe::Span& span = *record.span;
   const observe::Flow& flow = record.flow;
@@ -35,6 +44,8 @@ StoredSpan ToStored(const observe::Record& record) {
   stored.parent_span_id = span.parent_span_id;
   stored.is_client = span.is_client;
   stored.parent_source = span.parent_source;
+  stored.sampled_by = span.sampled_by;
+  stored.links = LinksText(span.links);
   stored.mtls = flow.mtls;
   stored.verdict = flow.verdict;
   stored.reason = flow.reason;
@@ -58,7 +69,7 @@ StoredSpan ToStored(const observe::Record& record) {
 std::size_t SpanBytes(const StoredSpan& span) {
   std::size_t bytes = sizeof(span) + 64;
   for (const std::string* text : {&span.service, &span.source, &span.destination, &span.method,
-                                  &span.host, &span.path, &span.error_type}) {
+                                  &span.host, &span.path, &span.error_type, &span.links}) {
     bytes += text->capacity();
   }
   return bytes;

@@ -23,6 +23,7 @@ struct StoredSpan {
   bool is_client = false;
   bool is_error = false;
   observe::ParentSource parent_source = observe::ParentSource::kNone;
+  observe::SampledBy sampled_by = observe::SampledBy::kHead;
   observe::MtlsState mtls = observe::MtlsState::kOff;
   observe::Verdict verdict = observe::Verdict::kAllow;
   observe::Reason reason = observe::Reason::kNone;
@@ -36,6 +37,7 @@ struct StoredSpan {
   std::string host;
   std::string path;
   std::string error_type;  // empty without an error
+  std::string links;       // "TRACE-SPAN" of each, joined by spaces; mostly empty
 };
 
 // One trace in a list.

@@ -166,6 +166,36 @@ class SdkNestingTest(unittest.TestCase):
         self.assertNotIn("uber-trace-id", seen)
         self.assertNotIn("b3", seen)
 
+    def configure(self, options, policy):
+        """Gives the gateway's node another configuration, which takes effect while it runs."""
+        node = self.mesh.nodes["node-a"]
+        config = node.run / "agent.yaml"
+        config.write_text(config.read_text().replace(
+            f"    netns: {self.mesh.pods['gateway'].netns}\n",
+            f"    netns: {self.mesh.pods['gateway'].netns}\n{options}") + policy["agent"])
+        (self.mesh.documents / "trace.yaml").write_text(policy["document"])
+        self.mesh.topology.processes["agent-node-a"].send_signal(signal.SIGHUP)
+
+    def test_zz_traces_from_outside_are_restarted_and_slow_requests_kept(self):
+        self.configure("  traces: {boundary: true}\n", {
+            "agent": "telemetry:\n  alwaysSample: {slowerThan: 1ms}\n",
+            "document": "type: MeshTrace\nname: none\nmesh: default\nspec:\n  default:\n"
+                        "    sampling: {random: 0}\n"})
+        outside = ("0af7651916cd43dd8448eb211c803191", "b7ad6b7169203331")
+
+        def restarted():
+            seen = self.ask("/", f"traceparent: 00-{outside[0]}-{outside[1]}-01")["traceparent"].split("-")
+            return seen[1] != outside[0] and seen[3] == "02" and seen[1]
+
+        trace_id = wait_until("a trace of its own, not sampled", f"look at {RUN}/agent-node-a.log", restarted)
+        # Every hop waits for three others: none of node-a's spans takes less than 1 ms.
+        spans = wait_until("the gateway's span", "weir traces", lambda: [
+            s for s in self.weir_spans(trace_id) if (s["service"], s["kind"]) == ("gateway", "server")])
+        self.assertFalse(spans[0].get("parentSpanId"))
+        self.assertEqual(spans[0]["attributes"]["links"], "-".join(outside))
+        self.assertEqual(spans[0]["attributes"]["weir.sampled.by"], "slow")
+        self.assertEqual(self.mesh.application_spans(trace_id), [])
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)

@@ -182,5 +182,18 @@ TEST(TraceStoreTest, IgnoresRecordsWithoutSpan) {
   EXPECT_EQ(store.counters().stored, 0U);
 }
 
+TEST(TraceStoreTest, KeepsLinksAndWhyASpanIsThere) {
+  TraceStore store;
+  observe::Record record = test::MakeRequest(/*is_client=*/false);
+  record.span->sampled_by = observe::SampledBy::kError;
+  record.span->links = {{.trace_id = {1}, .span_id = {2}}, {.trace_id = {3}, .span_id = {4}}};
+  store.Consume({record});
+  const auto nodes = store.Get(record.span->trace_id);
+  ASSERT_EQ(nodes.size(), 1U);
+  EXPECT_EQ(nodes[0].span.sampled_by, observe::SampledBy::kError);
+  EXPECT_EQ(nodes[0].span.links, "01" + std::string(30, '0') + "-02" + std::string(14, '0') +
+                                     " 03" + std::string(30, '0') + "-04" + std::string(14, '0'));
+}
+
 }  // namespace
 }  // namespace weir::telemetry
