@@ -5,6 +5,7 @@
 
 #include "agent/base/utf8.h"
 #include "agent/daemon/timestamp.h"
+#include "agent/observe/span_event.h"
 #include "weir/v1/admin.pb.h"
 
 namespace weir::daemon {
@@ -46,8 +47,13 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   to.set_service(from.service);
   to.set_kind(from.is_client ? "client" : "server");
   to.set_name(Clean(from.method + " " + from.path));
-  *to.mutable_start() = ToTimestamp(from.start);
-  to.set_duration_seconds(ToSeconds(from.duration));
+  *to.mutable_start() = ToTimestamp(from.start());
+  to.set_duration_seconds(ToSeconds(from.timing.total));
+  for (const observe::SpanEvent& event : observe::SpanEvents(from.timing)) {
+    auto& added = *to.add_events();
+    added.set_name(std::string(event.name));
+    added.set_offset_seconds(ToSeconds(event.after));
+  }
   to.set_status_code(from.status);
   to.set_error(from.is_error);
   to.set_error_type(from.error_type);
@@ -59,6 +65,9 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   attributes["http.host"] = Clean(from.host);
   attributes["weir.mtls"] = std::string(observe::ToString(from.mtls));
   attributes["weir.verdict"] = std::string(observe::ToString(from.verdict));
+  if (from.reason != observe::Reason::kNone) {
+    attributes["weir.reason"] = std::string(observe::ToString(from.reason));
+  }
   if (from.sampled_by != observe::SampledBy::kHead) {
     attributes["weir.sampled.by"] = std::string(observe::ToString(from.sampled_by));
   }
@@ -111,14 +120,14 @@ std::optional<v1::Trace> ShowTrace(const telemetry::TraceStore& store, std::stri
   trace.set_api_version("weir/v1");
   trace.set_node(node);
   auto& summary = *trace.mutable_summary();
-  base::WallTime start = nodes.front().span.start;
+  base::WallTime start = nodes.front().span.start();
   base::WallTime end = start;
   std::set<std::string> services;
   std::uint32_t errors = 0;
   for (const auto& entry : nodes) {
     FillSpan(entry.span, node, *trace.add_spans());
-    start = std::min(start, entry.span.start);
-    end = std::max(end, entry.span.start + entry.span.duration);
+    start = std::min(start, entry.span.start());
+    end = std::max(end, entry.span.end());
     services.insert(entry.span.service);
     errors += entry.span.is_error ? 1 : 0;
   }

@@ -21,6 +21,7 @@ std::string_view ResponseFlag(observe::Reason reason) {
     case Reason::kPeerIdentityMismatch:
     case Reason::kPeerNodeMismatch:
     case Reason::kPeerUntrusted:
+    case Reason::kRefusedByPeer:
     case Reason::kWitnessRefused:
     case Reason::kTunnelRefused:
       return "UF";  // upstream connection failure

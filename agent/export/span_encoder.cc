@@ -12,6 +12,7 @@
 #include "agent/export/wire.h"
 #include "agent/observe/error_type.h"
 #include "agent/observe/grpc_status.h"
+#include "agent/observe/span_event.h"
 
 namespace weir::telemetry {
 namespace {
@@ -147,6 +148,17 @@ void AppendLinks(const std::vector<observe::SpanLink>& links, std::string& out) 
     wire::AppendFixed(ProtoSpan::Link::kFlagsFieldNumber,
                       SpanFlags(link.trace_flags, link.is_remote), message);
     wire::AppendBytes(ProtoSpan::kLinksFieldNumber, message, out);
+  }
+}
+
+void AppendEvents(const observe::Timing& timing, std::string& out) {
+  constexpr std::size_t kFixed64FieldBytes = 9;
+  for (const observe::SpanEvent& event : observe::SpanEvents(timing)) {
+    wire::AppendLength(ProtoSpan::kEventsFieldNumber,
+                       kFixed64FieldBytes + wire::BytesFieldBytes(event.name.size()), out);
+    wire::AppendFixed(ProtoSpan::Event::kTimeUnixNanoFieldNumber,
+                      UnixNanoseconds(timing.start + event.after), out);
+    wire::AppendBytes(ProtoSpan::Event::kNameFieldNumber, event.name, out);
   }
 }
 
@@ -320,6 +332,7 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
     Text("error.type", error_type);
   }
   WeirAttributes(record);
+  AppendEvents(record.flow.timing, body_);
   AppendLinks(record.span->links, body_);
   AppendStatus(!error_type.empty(), body_);
   wire::AppendBytes(ScopeSpans::kSpansFieldNumber, body_, out);

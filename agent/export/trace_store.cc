@@ -49,8 +49,7 @@ StoredSpan ToStored(const observe::Record& record) {
   stored.mtls = flow.mtls;
   stored.verdict = flow.verdict;
   stored.reason = flow.reason;
-  stored.start = flow.timing.start;
-  stored.duration = flow.timing.total;
+  stored.timing = flow.timing;
   stored.service = ServiceOf(record);
   stored.source = NameOf(flow.source);
   stored.destination = NameOf(flow.destination);
@@ -82,15 +81,15 @@ TraceSummary Summarise(const std::vector<StoredSpan>& spans) {
     ids.insert(span.span_id);
     services.insert(span.service);
   }
-  TraceSummary summary{.trace_id = spans.front().trace_id, .start = spans.front().start};
+  TraceSummary summary{.trace_id = spans.front().trace_id, .start = spans.front().start()};
   const StoredSpan* root = nullptr;
-  base::WallTime end = spans.front().start;
+  base::WallTime end = spans.front().start();
   for (const StoredSpan& span : spans) {
-    summary.start = std::min(summary.start, span.start);
-    end = std::max(end, span.start + span.duration);
+    summary.start = std::min(summary.start, span.start());
+    end = std::max(end, span.end());
     summary.errors += span.is_error ? 1 : 0;
     const bool is_root = !ids.contains(span.parent_span_id);
-    if (is_root && (root == nullptr || span.start < root->start)) {
+    if (is_root && (root == nullptr || span.start() < root->start())) {
       root = &span;
     }
   }
@@ -168,7 +167,7 @@ class TreeWalk {
 
 std::vector<TraceNode> AssembleTrace(std::vector<StoredSpan> spans) {
   std::ranges::sort(spans, [](const StoredSpan& a, const StoredSpan& b) {
-    return std::tie(a.start, a.span_id) < std::tie(b.start, b.span_id);
+    return std::pair(a.start(), a.span_id) < std::pair(b.start(), b.span_id);
   });
   std::map<observe::SpanId, std::size_t> by_id;
   std::vector<StoredSpan> unique;

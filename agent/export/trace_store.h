@@ -28,8 +28,7 @@ struct StoredSpan {
   observe::Verdict verdict = observe::Verdict::kAllow;
   observe::Reason reason = observe::Reason::kNone;
   std::uint16_t status = 0;  // HTTP; 0: none was seen
-  base::WallTime start{};
-  base::Nanoseconds duration{0};
+  observe::Timing timing{};
   std::string service;  // whose span it is
   std::string source;
   std::string destination;
@@ -38,6 +37,9 @@ struct StoredSpan {
   std::string path;
   std::string error_type;  // empty without an error
   std::string links;       // "TRACE-SPAN" of each, joined by spaces; mostly empty
+
+  [[nodiscard]] base::WallTime start() const { return timing.start; }
+  [[nodiscard]] base::WallTime end() const { return timing.start + timing.total; }
 };
 
 // One trace in a list.

@@ -31,6 +31,7 @@ bool IsFailure(Reason reason) {
     case Reason::kPeerIdentityMismatch:
     case Reason::kPeerNodeMismatch:
     case Reason::kPeerUntrusted:
+    case Reason::kRefusedByPeer:
     case Reason::kCertificateExpired:
     case Reason::kPlaintextRefused:
     case Reason::kWitnessRefused:

@@ -70,7 +70,7 @@ Verdict RequestVerdict(Verdict connection, Reason reason) {
   if (reason == Reason::kNone || reason == Reason::kDownstreamReset) {
     return connection;
   }
-  return reason == Reason::kPolicyDenied ? Verdict::kDeny : Verdict::kError;
+  return IsRefusal(reason) ? Verdict::kDeny : Verdict::kError;
 }
 
 // Why the request has a span; none if it gets none.
@@ -93,6 +93,25 @@ std::optional<SampledBy> Sample(const Flow& flow, const ExchangeResult& exchange
 }
 
 }  // namespace
+
+bool IsRefusal(Reason reason) {
+  switch (reason) {
+    case Reason::kNoOriginalDestination:
+    case Reason::kNoIdentity:
+    case Reason::kUnknownDestination:
+    case Reason::kPeerIdentityMismatch:
+    case Reason::kPeerNodeMismatch:
+    case Reason::kPeerUntrusted:
+    case Reason::kRefusedByPeer:
+    case Reason::kCertificateExpired:
+    case Reason::kPlaintextRefused:
+    case Reason::kWitnessRefused:
+    case Reason::kPolicyDenied:
+      return true;
+    default:
+      return false;
+  }
+}
 
 std::string CleanText(std::string_view text, std::size_t limit_bytes) {
   const bool is_ascii =
@@ -159,9 +178,8 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
   flow.http = exchange.http;
   flow.bytes_sent = exchange.bytes_sent;
   flow.bytes_received = exchange.bytes_received;
-  flow.timing.start = exchange.timing.start;
-  flow.timing.total = exchange.timing.total;
-  flow.timing.first_byte = exchange.timing.first_byte;
+  flow.timing = exchange.timing;
+  flow.tags = is_client ? exchange.client_tags : exchange.server_tags;
   flow.parent_source = exchange.parent_source;
   flow.trace_id = exchange.trace_id;
   flow.span_id = span_id;
@@ -184,7 +202,7 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
       .parent_source = below_client ? ParentSource::kHeader : exchange.parent_source,
       .sampled_by = *sampled_by,
       .links = below_client ? std::vector<SpanLink>() : exchange.links,
-      .tags = is_client ? exchange.client_tags : exchange.server_tags,
+      .tags = flow.tags,
   };
   if (record.span->links.size() > kMaxSpanLinks) {
     record.span->links.resize(kMaxSpanLinks);

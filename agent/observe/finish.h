@@ -17,8 +17,8 @@ namespace weir::observe {
 struct ExchangeResult {
   HttpExchange http;
   Reason reason = Reason::kNone;
-  Timing timing;  // start, total and first_byte; the connection's parts stay untouched
-  std::uint64_t bytes_sent = 0;      // of the request, head and body, as it went upstream
+  Timing timing;                 // of tunnel and upstream only what this request waited for itself
+  std::uint64_t bytes_sent = 0;  // of the request, head and body, as it went upstream
   std::uint64_t bytes_received = 0;  // of all its responses, 1xx included
   TraceId trace_id{};                // zero: no trace
   SpanId parent_span_id{};           // from the request's trace headers; zero: root
@@ -43,6 +43,10 @@ struct ExchangeResult {
 // the spans of failed or slow requests and this is one.
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
                      std::shared_ptr<const model::LocalWorkload> local);
+
+// Whether `reason` is a refusal, here or by the far agent, of who somebody is or by the policy:
+// the verdict is deny. Any other reason is an error. Pure.
+bool IsRefusal(Reason reason);
 
 // `text` cut to at most `limit_bytes` on a character border, with an ellipsis at the end if
 // it was cut, and with every byte that is not part of a UTF-8 character replaced by '?':

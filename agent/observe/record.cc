@@ -117,6 +117,7 @@ std::string_view ToString(Reason value) {
       "peer-identity-mismatch",
       "peer-node-mismatch",
       "peer-untrusted",
+      "refused-by-peer",
       "certificate-expired",
       "plaintext-refused",
       "witness-refused",

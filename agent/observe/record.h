@@ -47,9 +47,10 @@ enum class Reason : std::uint8_t {
   kDownstreamReset,
   kTlsHandshakeFailed,
   kTlsHandshakeTimeout,
-  kPeerIdentityMismatch,  // a valid SVID of somebody else
+  kPeerIdentityMismatch,  // a valid SVID of somebody else; like the next two found by this end
   kPeerNodeMismatch,      // its intermediate's node is not where the workload lives
   kPeerUntrusted,         // the chain does not verify
+  kRefusedByPeer,         // the far agent does not take our certificate, or us for who we are
   kCertificateExpired,    // the peer's or our own, at the handshake or later
   kPlaintextRefused,      // strict workload, plain text from outside
   kWitnessRefused,        // same-node join without a live witness
@@ -102,11 +103,19 @@ struct HttpExchange {
   std::uint32_t request_index = 0;  // on this connection, from 0
 };
 
-// Durations of one flow's parts; negative means that the part did not happen.
+// What MeshTrace keeps of a request's headers: an attribute of its span, and of its flow.
+struct SpanTag {
+  std::string name;
+  std::string value;  // UTF-8, cut at kMaxTagBytes on a character border
+};
+inline constexpr std::size_t kMaxTagBytes = 256;
+
+// When each part of one flow ended, counted from its start; negative: the part did not happen.
+// A later request of a connection waits for neither tunnel nor upstream.
 struct Timing {
   base::WallTime start{};
   base::Nanoseconds total{0};
-  base::Nanoseconds tunnel_wait{-1};       // until a tunnel was ready
+  base::Nanoseconds tunnel_wait{-1};       // until a tunnel was ready, 0 if one was
   base::Nanoseconds upstream_connect{-1};  // until the upstream leg was connected
   base::Nanoseconds first_byte{-1};        // until the first response byte
 };
@@ -138,6 +147,7 @@ struct Flow {
   std::string sni;     // of an application's own TLS
   std::string policy;  // rule that admitted or refused it; empty where nothing was decided
   std::optional<HttpExchange> http;
+  std::vector<SpanTag> tags{};  // of a request, from headers; at most 32, by MeshTrace
   Timing timing;
 };
 
@@ -150,13 +160,6 @@ struct SpanLink {
   std::string trace_state{};
 };
 inline constexpr std::size_t kMaxSpanLinks = 8;  // of one span; more are left out
-
-// An attribute of a span that MeshTrace asks for.
-struct SpanTag {
-  std::string name;
-  std::string value;  // UTF-8, cut at kMaxTagBytes on a character border
-};
-inline constexpr std::size_t kMaxTagBytes = 256;
 
 // Why a span is there.
 enum class SampledBy : std::uint8_t {

@@ -14,21 +14,16 @@ using observe::Verdict;
 // What a connection that ended for `reason` was judged. One that was served and broke
 // later keeps the verdict that it was admitted with.
 Verdict VerdictOf(Reason reason, bool served, Verdict admitted) {
-  switch (reason) {
-    case Reason::kNoOriginalDestination:
-    case Reason::kNoIdentity:
-    case Reason::kUnknownDestination:
-    case Reason::kPeerIdentityMismatch:
-    case Reason::kPeerNodeMismatch:
-    case Reason::kPeerUntrusted:
-    case Reason::kCertificateExpired:
-    case Reason::kPlaintextRefused:
-    case Reason::kWitnessRefused:
-    case Reason::kPolicyDenied:
-      return Verdict::kDeny;
-    default:
-      return served || reason == Reason::kNone ? admitted : Verdict::kError;
+  if (observe::IsRefusal(reason)) {
+    return Verdict::kDeny;
   }
+  return served || reason == Reason::kNone ? admitted : Verdict::kError;
+}
+
+// `moment`, of the connection, counted from `waited_from` instead; what was over by then did
+// not happen to who began to wait there.
+base::Nanoseconds Since(base::Nanoseconds waited_from, base::Nanoseconds moment) {
+  return moment.count() < 0 || moment < waited_from ? base::Nanoseconds(-1) : moment - waited_from;
 }
 
 }  // namespace
@@ -50,6 +45,7 @@ void StreamSession::MakeRecords(Reason reason) {
   flow_.connection_id = id();
   context_.stats.connections.Add();
   if (relay_ != nullptr) {
+    ReadUnserved();
     relay_->Finish(reason);
   }
   if (exchanges_ > 0 && !switched_) {
@@ -67,6 +63,16 @@ void StreamSession::MakeRecords(Reason reason) {
                    .local = client_side_ != nullptr ? client_side_ : server_side_});
 }
 
+// What was asked for and never reached an upstream is a request that failed all the same.
+void StreamSession::ReadUnserved() {
+  if (up_open_ || held_.empty()) {
+    return;
+  }
+  (void)relay_->OnDownstreamBytes(held_.Readable(), {context_.to_upstream, context_.to_downstream});
+  context_.to_upstream.Clear();
+  context_.to_downstream.Clear();
+}
+
 // The flow as the workload where the connection arrives sees it.
 observe::Flow StreamSession::ServerView() const {
   observe::Flow view = flow_;
@@ -78,18 +84,33 @@ observe::Flow StreamSession::ServerView() const {
   return view;
 }
 
+// The first request waited here for the upstream, before the relay saw it.
+void StreamSession::AddWait(observe::Timing& timing) const {
+  const base::MonotonicTime until = up_open_ ? upstream_opened_ : context_.loop.now();
+  if (until <= first_client_byte_) {
+    return;
+  }
+  const base::Nanoseconds waited = until - first_client_byte_;
+  timing.start -= waited;
+  timing.total += waited;
+  if (timing.first_byte.count() >= 0) {
+    timing.first_byte += waited;
+  }
+  const base::Nanoseconds began = first_client_byte_ - start_;
+  timing.tunnel_wait = Since(began, flow_.timing.tunnel_wait);
+  timing.upstream_connect = Since(began, flow_.timing.upstream_connect);
+}
+
 void StreamSession::OnExchange(observe::ExchangeResult&& exchange) noexcept {
   flow_.connection_id = id();
   context_.stats.requests.Add();
   context_.stats.Count(exchange.reason);
-  if (exchanges_++ == 0 && upstream_opened_ > first_client_byte_) {
-    // The first request waited here for the upstream, before the relay saw it.
-    const base::Nanoseconds waited = upstream_opened_ - first_client_byte_;
-    exchange.timing.start -= waited;
-    exchange.timing.total += waited;
-    if (exchange.timing.first_byte.count() >= 0) {
-      exchange.timing.first_byte += waited;
-    }
+  ++exchanges_;
+  if (exchange.http.request_index == 0 || !up_open_) {
+    AddWait(exchange.timing);
+  }
+  if (!up_open_) {
+    exchange.bytes_sent = 0;
   }
   if (server_side_ != nullptr) {
     context_.Finish(observe::FinishRequest(ServerView(), exchange, server_side_));

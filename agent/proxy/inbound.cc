@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/io/socket.h"
+#include "agent/observe/finish.h"
 #include "agent/policy/decide.h"
 #include "agent/proxy/server_tunnel.h"
 #include "agent/tls/client_hello.h"
@@ -163,9 +164,7 @@ void InboundPeek::RecordRefused(Reason reason) {
   context_.stats.Count(reason);
   observe::Flow flow;
   flow.direction = observe::Direction::kInbound;
-  flow.verdict = reason == Reason::kPlaintextRefused || reason == Reason::kNoIdentity
-                     ? observe::Verdict::kDeny
-                     : observe::Verdict::kError;
+  flow.verdict = observe::IsRefusal(reason) ? observe::Verdict::kDeny : observe::Verdict::kError;
   flow.reason = reason;
   if (reason == Reason::kPlaintextRefused) {
     flow.policy = policy::Decide(*context_.snapshot, policy::Peer{}, *connection_.destination).rule;

@@ -190,9 +190,13 @@ void OutboundSession::StartTunnel(const model::Workload& destination) {
   tunnel.Attach(context().tunnels->Open(
       {.source = owner(), .destination = endpoint, .port = destination.tunnel_port},
       {.authority = endpoint.ToString(), .headers = {}}, tunnel.handler()));
-  const TunnelConnection* connection = tunnel.connection();
-  if (connection != nullptr && connection->up()) {
-    flow().timing.tunnel_wait = base::Nanoseconds(0);
+}
+
+// The tunnel was waited for until the CONNECT could be sent.
+void OutboundSession::NoteTunnelWait() {
+  const auto opened_at = static_cast<const TunnelLeg*>(upstream())->opened_at();
+  if (opened_at != base::MonotonicTime{}) {
+    flow().timing.tunnel_wait = Elapsed() - (context().loop.now() - opened_at);
   }
 }
 
@@ -212,9 +216,7 @@ void OutboundSession::OnUpstreamOpen() noexcept {
   if (way_ != Way::kTunnel) {
     return;
   }
-  if (flow().timing.tunnel_wait.count() < 0) {
-    flow().timing.tunnel_wait = Elapsed();
-  }
+  NoteTunnelWait();
   if (const auto* connection = static_cast<TunnelLeg*>(upstream())->connection()) {
     flow().tls_version = connection->tls_version();
     flow().peer_certificate_expiry = connection->peer().not_after;
@@ -222,6 +224,9 @@ void OutboundSession::OnUpstreamOpen() noexcept {
 }
 
 void OutboundSession::OnUpstreamFailed(Reason reason) noexcept {
+  if (way_ == Way::kTunnel && upstream() != nullptr) {
+    NoteTunnelWait();
+  }
   const bool wrong_peer =
       reason == Reason::kPeerIdentityMismatch || reason == Reason::kPeerNodeMismatch;
   if (wrong_peer && !retried_ && context().snapshot->revision() > snapshot()->revision()) {

@@ -27,6 +27,7 @@ class OutboundSession final : public StreamSession {
   void StartJoin(const model::LocalWorkload& destination);
   void StartTunnel(const model::Workload& destination);
   void StartPassthrough();
+  void NoteTunnelWait();
   [[nodiscard]] base::IpAddress SourceAddress() const;
   bool OnAwaitedSnapshot() noexcept override;
   [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;

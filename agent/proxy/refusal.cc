@@ -62,7 +62,11 @@ Reason ReasonOfRefusal(std::uint16_t status, std::optional<std::string_view> sai
   }
   const auto* const found =
       std::ranges::find(kBelieved, *said, [](Reason reason) { return observe::ToString(reason); });
-  return found == kBelieved.end() ? Reason::kTunnelRefused : *found;
+  if (found == kBelieved.end()) {
+    return Reason::kTunnelRefused;
+  }
+  const bool of_us = *found == Reason::kPeerIdentityMismatch || *found == Reason::kPeerNodeMismatch;
+  return of_us ? Reason::kRefusedByPeer : *found;
 }
 
 }  // namespace weir::proxy

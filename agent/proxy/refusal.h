@@ -18,7 +18,8 @@ std::uint16_t StatusOf(observe::Reason reason);
 
 // What the flow says of a refusal with `status`, from `said`, its kReasonField. Only
 // reasons that a refusing agent can have are believed; everything else that is said becomes
-// kTunnelRefused. Without one the status decides, as far as it tells reasons apart.
+// kTunnelRefused. A peer's identity that does not fit is ours then: kRefusedByPeer. Without a
+// field the status decides, as far as it tells reasons apart.
 observe::Reason ReasonOfRefusal(std::uint16_t status, std::optional<std::string_view> said);
 
 }  // namespace weir::proxy

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/observe/finish.h"
 #include "agent/policy/decide.h"
 #include "agent/proxy/tunnel_leg.h"
 
@@ -75,11 +76,7 @@ void ServerTunnel::OnTunnelClosed(TunnelConnection& connection, Reason reason,
     context_.stats.Count(reason);
     observe::Flow flow;
     flow.direction = observe::Direction::kInbound;
-    flow.verdict = reason == Reason::kPeerUntrusted || reason == Reason::kCertificateExpired ||
-                           reason == Reason::kPeerIdentityMismatch ||
-                           reason == Reason::kPeerNodeMismatch
-                       ? observe::Verdict::kDeny
-                       : observe::Verdict::kError;
+    flow.verdict = observe::IsRefusal(reason) ? observe::Verdict::kDeny : observe::Verdict::kError;
     flow.reason = reason;
     flow.mtls = MtlsState::kTunnel;
     flow.connection_id = id();

@@ -186,6 +186,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   // finish.cc
   void End(observe::Reason reason);
   void MakeRecords(observe::Reason reason);
+  void ReadUnserved();
+  void AddWait(observe::Timing& timing) const;
   [[nodiscard]] observe::Flow ServerView() const;
 
   WorkerContext& context_;

@@ -120,6 +120,8 @@ class TunnelStream final : private http::TunnelStreamHandler {
 
   // True once the request is on its way (opening side) or was received.
   [[nodiscard]] bool opened() const { return id_ != 0; }
+  // When that was, on the opening side; zero before.
+  [[nodiscard]] base::MonotonicTime opened_at() const { return opened_at_; }
   // Null before the tunnel is chosen and after the stream is gone.
   [[nodiscard]] TunnelConnection* connection() const { return connection_; }
 
@@ -146,6 +148,7 @@ class TunnelStream final : private http::TunnelStreamHandler {
   TunnelStream* previous_waiting_ = nullptr;
   TunnelPool* refused_by_ = nullptr;  // which will say so at the end of the turn
   std::unique_ptr<Request> request_;  // while it could still be sent on another tunnel
+  base::MonotonicTime opened_at_{};
   http::TunnelStreamId id_ = 0;
   std::uint8_t attempts_ = 0;
   bool opening_side_ = false;
@@ -321,6 +324,7 @@ class TunnelConnection final : private io::EventHandler, private http::TunnelMux
   bool flush_scheduled_ = false;
   bool slot_offered_ = false;
   bool draining_ = false;
+  bool heard_ = false;  // anything of the far agent behind the handshake
   bool had_streams_ = false;
 };
 

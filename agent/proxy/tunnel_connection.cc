@@ -8,6 +8,7 @@
 
 #include "agent/base/check.h"
 #include "agent/io/socket.h"
+#include "agent/proxy/refusal.h"
 #include "agent/proxy/tunnel.h"
 
 namespace weir::proxy {
@@ -184,6 +185,7 @@ void TunnelConnection::TakeCiphertext(io::Bytes bytes) {
     OnHandshakeDone();
   }
   if (up()) {
+    heard_ = heard_ || !context_.decrypted.empty();
     mux_->Receive(context_.decrypted.Readable(), context_.loop.now());
     NoteStreams();
   }
@@ -198,7 +200,7 @@ void TunnelConnection::TakeCiphertext(io::Bytes bytes) {
       reason = Reason::kCertificateExpired;
     } else if (engine_->failure() == tls::TlsFailure::kPeerAlert) {
       // In TLS 1.3 a server refuses the client's certificate after the client is done.
-      reason = Reason::kTlsHandshakeFailed;
+      reason = heard_ ? Reason::kTunnelClosed : Reason::kRefusedByPeer;
     }
     Close(reason, std::string(engine_->failure_text()));
   }
@@ -275,6 +277,7 @@ bool TunnelConnection::OpenNow(TunnelStream& stream) {
   }
   context_.counters.streams_opened.Add();
   stream.id_ = *id;
+  stream.opened_at_ = context_.loop.now();
   if (stream.end_wanted_) {
     stream.EndWrite();
   }
@@ -356,7 +359,11 @@ void TunnelConnection::OnStreamSlot() noexcept {
   ScheduleFlush();
 }
 
-void TunnelConnection::OnGoAway(const http::TunnelGoAway& /*goaway*/) noexcept {
+void TunnelConnection::OnGoAway(const http::TunnelGoAway& goaway) noexcept {
+  if (is_client() && ReasonOfRefusal(/*status=*/0, goaway.debug) == Reason::kRefusedByPeer) {
+    Close(Reason::kRefusedByPeer, "the far agent does not admit this workload");
+    return;
+  }
   draining_ = true;
   ScheduleFlush();
 }

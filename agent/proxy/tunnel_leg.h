@@ -29,6 +29,11 @@ class TunnelLeg final : public Leg, private TunnelStreamHandler {
     return stream_ == nullptr ? nullptr : stream_->connection();
   }
 
+  // When its CONNECT was sent; zero before.
+  [[nodiscard]] base::MonotonicTime opened_at() const {
+    return stream_ == nullptr ? base::MonotonicTime{} : stream_->opened_at();
+  }
+
   void Write(io::Bytes first, io::Bytes second) override;
   [[nodiscard]] std::size_t backlog() const override { return pending_.size(); }
   void ShutdownWrite() override;

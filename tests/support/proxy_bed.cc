@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -478,6 +479,24 @@ StreamEnd ReceiveEnd(int fd) {
 
 void HalfClose(int fd) {
   (void)::shutdown(fd, SHUT_WR);
+}
+
+namespace {
+
+void PassOneWay(int from, int to) {
+  std::array<char, 4096> bytes{};
+  for (ssize_t n = 0; (n = ::recv(from, bytes.data(), bytes.size(), 0)) > 0;) {
+    (void)::send(to, bytes.data(), static_cast<std::size_t>(n), MSG_NOSIGNAL);
+  }
+  (void)::shutdown(to, SHUT_RDWR);
+}
+
+}  // namespace
+
+void PassBothWays(int one, int other) {
+  std::thread back([&] { PassOneWay(other, one); });
+  PassOneWay(one, other);
+  back.join();
 }
 
 }  // namespace weir::test

@@ -208,5 +208,7 @@ std::string ReceiveText(int fd, std::size_t size);
 enum class StreamEnd : std::uint8_t { kFin, kReset, kNothing };
 StreamEnd ReceiveEnd(int fd);
 void HalfClose(int fd);
+// Carries bytes between two sockets, until both have ended; for a thread of its own.
+void PassBothWays(int one, int other);
 
 }  // namespace weir::test

@@ -1,3 +1,3 @@
 weir_test(observe_test
-  SOURCES metrics_test.cc
+  SOURCES metrics_test.cc span_event_test.cc
   LIBRARIES weir_observe)

@@ -12,9 +12,15 @@ using observe::Reason;
 TEST(RefusalTest, SaysTheReasonAcrossTheTunnel) {
   for (const Reason reason :
        {Reason::kUpstreamRefused, Reason::kUpstreamUnreachable, Reason::kUpstreamTimeout,
-        Reason::kPlaintextRefused, Reason::kPeerIdentityMismatch, Reason::kLimitReached,
-        Reason::kDraining, Reason::kNamespaceGone, Reason::kPolicyDenied}) {
+        Reason::kPlaintextRefused, Reason::kLimitReached, Reason::kDraining, Reason::kNamespaceGone,
+        Reason::kPolicyDenied}) {
     EXPECT_EQ(ReasonOfRefusal(StatusOf(reason), observe::ToString(reason)), reason);
+  }
+}
+
+TEST(RefusalTest, TakesAnIdentityThatIsRefusedForItsOwn) {
+  for (const Reason reason : {Reason::kPeerIdentityMismatch, Reason::kPeerNodeMismatch}) {
+    EXPECT_EQ(ReasonOfRefusal(StatusOf(reason), observe::ToString(reason)), Reason::kRefusedByPeer);
   }
 }
 

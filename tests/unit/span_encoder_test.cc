@@ -111,6 +111,25 @@ TEST(SpanEncoderTest, WritesServerSpanByTheConventions) {
                                                   {"weir.connection.id", "7"}}));
 }
 
+TEST(SpanEncoderTest, WritesTheMomentsThatSplitTheTime) {
+  Record record = MakeRequest(/*is_client=*/true);
+  record.flow.timing.tunnel_wait = std::chrono::microseconds(300);
+  record.flow.timing.upstream_connect = std::chrono::microseconds(700);
+  record.flow.timing.first_byte = std::chrono::microseconds(2000);
+  const auto events = EncodeOne(record).events();
+  ASSERT_EQ(events.size(), 3);
+  EXPECT_EQ(events[0].name(), "weir.tunnel.ready");
+  EXPECT_EQ(events[0].time_unix_nano(), 1'800'000'000'000'300'000U);
+  EXPECT_EQ(events[1].name(), "weir.upstream.connected");
+  EXPECT_EQ(events[1].time_unix_nano(), 1'800'000'000'000'700'000U);
+  EXPECT_EQ(events[2].name(), "weir.response.first_byte");
+  EXPECT_EQ(events[2].time_unix_nano(), 1'800'000'000'002'000'000U);
+  record.flow.timing.tunnel_wait = record.flow.timing.upstream_connect = base::Nanoseconds(-1);
+  EXPECT_EQ(EncodeOne(record).events().size(), 1);
+  record.flow.timing.first_byte = base::Nanoseconds(-1);
+  EXPECT_TRUE(EncodeOne(record).events().empty());
+}
+
 TEST(SpanEncoderTest, WritesLinksTagsAndWhyAnUnsampledSpanIsThere) {
   Record record = MakeRequest(/*is_client=*/false);
   record.span->trace_flags = 2;

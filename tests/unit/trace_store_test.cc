@@ -32,7 +32,7 @@ StoredSpan Stored(std::uint8_t span, std::uint8_t parent, int start_ms) {
   StoredSpan stored;
   stored.span_id[7] = span;
   stored.parent_span_id[7] = parent;
-  stored.start += milliseconds(start_ms);
+  stored.timing.start += milliseconds(start_ms);
   return stored;
 }
 

@@ -136,16 +136,19 @@ TEST_F(TunnelConnectionTest, RefusesAPeerOfAnotherTrustDomain) {
   Session& session = Open();
   ASSERT_TRUE(Until([&] { return session.refusals == 1 && !server_.closed.empty(); }));
   EXPECT_EQ(session.refused, Reason::kPeerUntrusted);
-  EXPECT_EQ(server_.closed[0], Reason::kTlsHandshakeFailed);
+  EXPECT_EQ(server_.closed[0], Reason::kRefusedByPeer);
 }
 
 TEST_F(TunnelConnectionTest, IsToldWhenTheServerRefusesItsCertificate) {
   const test::TestPki other("one.test", clock_);  // the same name, another root
-  mesh_.svids[kAlice] = other.Workload("/ns/a/sa/alice", "node-a");
+  tls::TrustBundles both = other.Bundles();
+  both.begin()->second += pki_.Bundles().begin()->second;
+  mesh_.svids[kAlice] =
+      tls::WorkloadTls::Create(other.Issue("/ns/a/sa/alice", "node-a"), both, clock_).value();
   Session& session = Open();
   ASSERT_TRUE(Until([&] { return session.refusals == 1 && !server_.closed.empty(); }));
-  EXPECT_TRUE(server_.closed[0] == Reason::kPeerUntrusted ||
-              server_.closed[0] == Reason::kTlsHandshakeFailed);
+  EXPECT_EQ(server_.closed[0], Reason::kPeerUntrusted);
+  EXPECT_EQ(session.refused, Reason::kRefusedByPeer);
   EXPECT_TRUE(server_.authorities.empty());
 }
 
@@ -154,7 +157,7 @@ TEST_F(TunnelConnectionTest, ClosesATunnelWhosePeerTheOwnerDoesNotAdmit) {
   Session& session = Open();
   ASSERT_TRUE(Until([&] { return session.refusals == 1; }));
   EXPECT_EQ(server_.closed, std::vector<Reason>{Reason::kPeerNodeMismatch});
-  EXPECT_EQ(session.refused, Reason::kTunnelClosed);
+  EXPECT_EQ(session.refused, Reason::kRefusedByPeer);
 }
 
 TEST_F(TunnelConnectionTest, HandsOnTheReasonOfARefusal) {
