@@ -4,36 +4,16 @@
 #include <openssl/base64.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <optional>
 
+#include "agent/base/grpc_status_name.h"
 #include "agent/client/gzip.h"
 
 namespace weir::client {
 namespace {
 
 constexpr std::size_t kPrefixBytes = 5;  // compressed flag, length in network byte order
-
-constexpr std::array<std::string_view, 17> kNames = {
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-};
 
 // gRPC's "HTTP to gRPC Status Code Mapping".
 GrpcStatus OfHttpStatus(unsigned status) {
@@ -115,7 +95,8 @@ std::optional<GrpcStatus> ParseStatus(std::string_view text) {
   if (failure != std::errc{} || end != text.data() + text.size()) {
     return std::nullopt;
   }
-  return number < kNames.size() ? static_cast<GrpcStatus>(number) : GrpcStatus::kUnknown;
+  return base::GrpcStatusName(number).empty() ? GrpcStatus::kUnknown
+                                              : static_cast<GrpcStatus>(number);
 }
 
 GrpcAnswer Inferred(GrpcStatus status, std::string text) {
@@ -150,7 +131,7 @@ GrpcAnswer TakeMessage(const HttpResponse& response, std::size_t limit_bytes) {
 }  // namespace
 
 std::string_view ToString(GrpcStatus status) {
-  return kNames[static_cast<std::size_t>(status)];
+  return base::GrpcStatusName(static_cast<unsigned>(status));
 }
 
 HttpRequest ToHttp(const GrpcCall& call) {

@@ -18,8 +18,9 @@ using TextFields = std::vector<std::pair<std::string, std::string>>;
 // A message that an end sends.
 struct Nghttp2Message {
   TextFields fields;
-  std::string body;
-  TextFields trailers;
+  std::string body{};
+  TextFields trailers{};
+  bool is_tunnel = false;  // CONNECT: the data has an end of its own, even if there is none
 };
 
 // One stream as an end sees it.
@@ -45,7 +46,8 @@ struct Nghttp2Stream {
 };
 
 // An HTTP/2 client or server made of an nghttp2 session, without sockets. A server answers
-// each request with what `answer` makes of it.
+// each request with what `answer` makes of it: when it has ended, or at once with
+// `answers_heads`, as for CONNECT.
 class Nghttp2End {
  public:
   explicit Nghttp2End(bool server) : server_(server) {
@@ -75,9 +77,8 @@ class Nghttp2End {
   std::int32_t Request(Nghttp2Message message) {
     const std::vector<nghttp2_nv> list = List(message.fields);
     const nghttp2_data_provider provider{.source = {.ptr = this}, .read_callback = ReadData};
-    const bool ends = message.body.empty() && message.trailers.empty();
     const std::int32_t id = nghttp2_submit_request(session_, nullptr, list.data(), list.size(),
-                                                   ends ? nullptr : &provider, nullptr);
+                                                   HasData(message) ? &provider : nullptr, nullptr);
     EXPECT_GT(id, 0);
     streams[id].sends = std::move(message);
     return id;
@@ -106,6 +107,7 @@ class Nghttp2End {
 
   std::map<std::int32_t, Nghttp2Stream> streams;
   std::function<Nghttp2Message(const Nghttp2Stream&)> answer;
+  bool answers_heads = false;
   std::size_t padding = 0;  // of each frame that may have it
   int goaways = 0;
   std::uint32_t goaway_code = 0;
@@ -113,6 +115,9 @@ class Nghttp2End {
 
  private:
   static Nghttp2End& Of(void* user) { return *static_cast<Nghttp2End*>(user); }
+  static bool HasData(const Nghttp2Message& message) {
+    return !message.body.empty() || !message.trailers.empty() || message.is_tunnel;
+  }
   // Fields named "authorization" are sent so that they may never be indexed.
   static std::vector<nghttp2_nv> List(const TextFields& fields) {
     std::vector<nghttp2_nv> list;
@@ -148,19 +153,21 @@ class Nghttp2End {
     }
     Nghttp2Stream& stream = end.streams[frame->hd.stream_id];
     stream.got_head = stream.got_head || frame->hd.type == NGHTTP2_HEADERS;
-    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
-      stream.ended = true;
-      if (end.server_ && end.answer) {
-        stream.sends = end.answer(stream);
-        const std::vector<nghttp2_nv> list = List(stream.sends.fields);
-        const nghttp2_data_provider provider{.source = {.ptr = user}, .read_callback = ReadData};
-        const bool ends = stream.sends.body.empty() && stream.sends.trailers.empty();
-        EXPECT_EQ(nghttp2_submit_response(session, frame->hd.stream_id, list.data(), list.size(),
-                                          ends ? nullptr : &provider),
-                  0);
-      }
+    const bool ended = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+    stream.ended = stream.ended || ended;
+    const bool is_due = end.answers_heads ? frame->hd.type == NGHTTP2_HEADERS : ended;
+    if (is_due && end.server_ && end.answer) {
+      end.Answer(session, frame->hd.stream_id, stream);
     }
     return 0;
+  }
+  void Answer(nghttp2_session* session, std::int32_t id, Nghttp2Stream& stream) {
+    stream.sends = answer(stream);
+    const std::vector<nghttp2_nv> list = List(stream.sends.fields);
+    const nghttp2_data_provider provider{.source = {.ptr = this}, .read_callback = ReadData};
+    EXPECT_EQ(nghttp2_submit_response(session, id, list.data(), list.size(),
+                                      HasData(stream.sends) ? &provider : nullptr),
+              0);
   }
   static int OnChunk(nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* data,
                      std::size_t count, void* user) {
