@@ -47,7 +47,8 @@ struct TopQuery {
 // its path answer 404.
 struct Providers {
   std::function<v1::Status()> status;  // flow_store is filled in by the server
-  std::function<v1::CheckReport()> checks;
+  // `subject`: a workload; empty: the node. Empty when there is no such workload.
+  std::function<std::optional<v1::CheckReport>(std::string_view subject)> checks;
   std::function<v1::TraceList(const TraceQuery&)> traces;
   // `id`: 32 lower-case hex digits.
   std::function<std::optional<v1::Trace>(std::string_view id)> trace;

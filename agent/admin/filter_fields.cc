@@ -165,6 +165,12 @@ void GrpcStatus(const Flow& flow, Texts& texts) {
   }
 }
 
+void Tags(const Flow& flow, Texts& texts) {
+  for (const observe::SpanTag& tag : flow.tags) {
+    texts.Add(tag.name + ":" + tag.value);
+  }
+}
+
 Field Text(std::string_view name, std::string_view help, void (*get)(const Flow&, Texts&)) {
   return {.name = name, .help = help, .type = FieldType::kText, .texts = get};
 }
@@ -235,6 +241,7 @@ std::vector<Field> ExchangeFields() {
       Text("path", "without the query", HttpText<&HttpExchange::path>),
       Text("query", "keys of the query", HttpText<&HttpExchange::query_keys>),
       Text("agent", "User-Agent", HttpText<&HttpExchange::user_agent>),
+      Text("tag", "NAME:VALUE of a header that MeshTrace keeps", Tags),
       Num("status", "of the HTTP response; 5xx is a class", Status, FieldType::kStatus),
       Text("grpc", "status of the gRPC call, by name or number", GrpcStatus),
       Num("duration", "of the whole", Part<&Timing::total>, FieldType::kDuration),
@@ -243,6 +250,14 @@ std::vector<Field> ExchangeFields() {
       Num("connect", "until the upstream was connected", Part<&Timing::upstream_connect>,
           FieldType::kDuration),
       Num("first-byte", "until the first byte of the response", Part<&Timing::first_byte>,
+          FieldType::kDuration),
+      Num(
+          "body", "of the answer, from its first byte on",
+          [](const Flow& flow, Numbers& numbers) {
+            if (flow.timing.first_byte.count() >= 0) {
+              numbers.Add((flow.timing.total - flow.timing.first_byte).count());
+            }
+          },
           FieldType::kDuration),
       Num(
           "bytes", "sent and received",

@@ -1,10 +1,11 @@
 #pragma once
 
-#include <array>
+#include <boost/container/small_vector.hpp>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "agent/base/ip.h"
 #include "agent/observe/record.h"
@@ -14,22 +15,16 @@ namespace weir::admin {
 
 enum class FieldType : std::uint8_t { kText, kWord, kNumber, kStatus, kDuration, kBytes, kAddress };
 
-// Up to kCapacity values of one field; a field of either side has two, a workload's name
-// counts with and without its namespace.
+// The values of one field; a field of either side has two, a workload's name counts with and
+// without its namespace.
 template <typename T>
 class FieldValues {
  public:
-  static constexpr std::size_t kCapacity = 4;
-  void Add(T value) {
-    if (count_ < kCapacity) {
-      values_[count_++] = std::move(value);
-    }
-  }
-  [[nodiscard]] std::span<const T> get() const { return std::span(values_).first(count_); }
+  void Add(T value) { values_.push_back(std::move(value)); }
+  [[nodiscard]] std::span<const T> get() const { return values_; }
 
  private:
-  std::array<T, kCapacity> values_{};
-  std::size_t count_ = 0;
+  boost::container::small_vector<T, 4> values_;  // tags alone can be more
 };
 
 // Field knows how to take its values out of a flow; only the function of its type is set.

@@ -68,6 +68,7 @@ void SetTiming(v1::Flow& message, const observe::Timing& timing) {
   }
   if (timing.first_byte.count() >= 0) {
     message.set_first_byte_seconds(Seconds(timing.first_byte));
+    message.set_body_seconds(Seconds(timing.total - timing.first_byte));
   }
 }
 
@@ -120,6 +121,9 @@ v1::Flow ToMessage(const StoredFlow& stored, std::string_view node) {
   message.set_bytes_sent(flow.bytes_sent);
   message.set_bytes_received(flow.bytes_received);
   SetTrace(message, flow);
+  for (const observe::SpanTag& tag : flow.tags) {
+    (*message.mutable_tags())[ToUtf8(tag.name)] = ToUtf8(tag.value);
+  }
   message.set_connection_id(flow.connection_id);
   message.set_pid(flow.pid);
   message.set_process_name(

@@ -1,7 +1,6 @@
 #include "agent/admin/flow_reader.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "agent/admin/flow_message.h"
@@ -10,17 +9,7 @@
 namespace weir::admin {
 namespace {
 
-constexpr std::int64_t kNanosPerSecond = 1'000'000'000;
 constexpr std::size_t kDefaultLast = 20;
-
-void SetTime(google::protobuf::Timestamp* to, base::WallTime time) {
-  to->set_seconds(time.time_since_epoch().count() / kNanosPerSecond);
-  to->set_nanos(static_cast<std::int32_t>(time.time_since_epoch().count() % kNanosPerSecond));
-}
-
-base::WallTime EndOf(const observe::Flow& flow) {
-  return flow.timing.start + flow.timing.total;
-}
 
 }  // namespace
 
@@ -40,7 +29,7 @@ FlowReader::FlowReader(FlowQuery query, const FlowStore& store, FlowLines& lines
       lines_(lines),
       clock_(clock),
       phase_(Phase::kForward),
-      failed_alone_(query_.filter.term_count()) {
+      selection_(query_) {
   const bool whole = query_.first || query_.since || query_.until;
   if (!query_.last && !whole && !query_.follow) {
     query_.last = kDefaultLast;
@@ -74,12 +63,13 @@ FlowReader::Step FlowReader::Read(std::string& out, std::size_t max_bytes) {
     phase_ = Phase::kEnd;
   } else if (step == Step::kCaughtUp) {
     const auto now = clock_.Now();
-    const bool news = summary_seen_ != summary_.seen || summary_lost_ != summary_.lost;
+    const bool news =
+        summary_seen_ != selection_.summary().seen || summary_lost_ != selection_.summary().lost;
     const bool never = summary_time_ == base::MonotonicTime::min();
     if (never || now - summary_time_ >= (news ? kSummaryEvery : kIdleSummaryEvery)) {
       AppendSummary(out);
     }
-  } else if (summary_lost_ != summary_.lost && query_.follow) {
+  } else if (summary_lost_ != selection_.summary().lost && query_.follow) {
     AppendSummary(out);  // a slow reader learns at once what it missed
   }
   return step;
@@ -88,9 +78,9 @@ FlowReader::Step FlowReader::Read(std::string& out, std::size_t max_bytes) {
 FlowReader::Step FlowReader::SearchBack() {
   const auto batch = store_.ReadBefore(before_);
   for (const StoredFlow& stored : batch) {
-    summary_.lost += before_ - stored.sequence - 1;
+    selection_.summary().lost += before_ - stored.sequence - 1;
     before_ = stored.sequence;
-    if (Take(stored) && InSample(stored)) {
+    if (Take(stored)) {
       found_.push_front(stored);
       if (found_.size() == *query_.last) {
         phase_ = Phase::kEmitFound;
@@ -130,11 +120,12 @@ FlowReader::Step FlowReader::Forward(std::string& out, std::size_t max_bytes) {
     if (out.size() >= max_bytes) {
       return Step::kMore;
     }
-    summary_.lost += stored.sequence - next_;
+    selection_.summary().lost += stored.sequence - next_;
     next_ = stored.sequence + 1;
-    if (Take(stored) && InSample(stored) && WithinRate()) {
+    if (Take(stored) && WithinRate()) {
       out += lines_.Get(stored);
-      if (query_.first && summary_.matched - summary_.skipped >= *query_.first) {
+      if (query_.first &&
+          selection_.summary().matched - selection_.summary().skipped >= *query_.first) {
         return Step::kDone;
       }
     }
@@ -149,19 +140,7 @@ FlowReader::Step FlowReader::Forward(std::string& out, std::size_t max_bytes) {
 }
 
 bool FlowReader::Take(const StoredFlow& stored) {
-  const base::WallTime time = EndOf(*stored.flow);
-  if ((query_.since && time < *query_.since) || (query_.until && time >= *query_.until)) {
-    return false;
-  }
-  ++summary_.seen;
-  summary_.window_start = std::min(summary_.window_start, time);
-  summary_.window_end = std::max(summary_.window_end, time);
-  if (!query_.filter.Matches(*stored.flow)) {
-    NoteTermsFailed(*stored.flow);
-    return false;
-  }
-  ++summary_.matched;
-  return true;
+  return selection_.Take(*stored.flow) && selection_.InSample(*stored.flow, stored.sequence);
 }
 
 bool FlowReader::WithinRate() {
@@ -174,56 +153,17 @@ bool FlowReader::WithinRate() {
     rate_count_ = 0;
   }
   if (++rate_count_ > *query_.max_rps) {
-    ++summary_.skipped;
+    ++selection_.summary().skipped;
     return false;
   }
   return true;
-}
-
-bool FlowReader::InSample(const StoredFlow& stored) {
-  std::uint64_t lot = stored.sequence;
-  if (const auto& trace = stored.flow->trace_id; trace != observe::TraceId{}) {
-    // The low bytes are random (W3C trace context level 2).
-    std::memcpy(&lot, trace.data() + trace.size() - sizeof(lot), sizeof(lot));
-  }
-  if (lot % query_.sample != 0) {
-    ++summary_.skipped;
-    return false;
-  }
-  return true;
-}
-
-void FlowReader::NoteTermsFailed(const observe::Flow& flow) {
-  if (summary_.matched != 0) {
-    return;  // the hint is for empty answers
-  }
-  if (const auto term = query_.filter.OnlyFailingTerm(flow)) {
-    ++failed_alone_[*term];
-  }
 }
 
 void FlowReader::AppendSummary(std::string& out) {
-  v1::FlowSummaryLine line;
-  v1::FlowSummary* summary = line.mutable_summary();
-  summary->set_seen(summary_.seen);
-  summary->set_matched(summary_.matched);
-  summary->set_lost(summary_.lost);
-  summary->set_skipped(summary_.skipped);
-  summary->set_node(lines_.node());
-  if (summary_.seen != 0) {
-    SetTime(summary->mutable_window_start(), summary_.window_start);
-    SetTime(summary->mutable_window_end(), summary_.window_end);
-  }
-  const auto nearest = std::ranges::max_element(failed_alone_);
-  if (summary_.matched == 0 && nearest != failed_alone_.end() && *nearest != 0) {
-    const auto term = static_cast<std::size_t>(nearest - failed_alone_.begin());
-    summary->set_nearest_dropped_term(std::string(query_.filter.term(term)));
-    summary->set_nearest_matches(*nearest);
-  }
-  out += ToJson(line, /*with_defaults=*/true) + "\n";
+  selection_.AppendSummary(lines_.node(), out);
   summary_time_ = clock_.Now();
-  summary_seen_ = summary_.seen;
-  summary_lost_ = summary_.lost;
+  summary_seen_ = selection_.summary().seen;
+  summary_lost_ = selection_.summary().lost;
 }
 
 }  // namespace weir::admin

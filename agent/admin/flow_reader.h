@@ -4,28 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include "agent/admin/filter.h"
+#include "agent/admin/flow_selection.h"
 #include "agent/admin/flow_store.h"
 #include "agent/base/clock.h"
 
 namespace weir::admin {
-
-// Which flows GET /v1/flows is asked for. Times are those of a flow's end.
-struct FlowQuery {
-  std::optional<std::size_t> last{};   // the newest so many that match
-  std::optional<std::size_t> first{};  // the oldest so many that match, then the end
-  std::optional<base::WallTime> since{};
-  std::optional<base::WallTime> until{};
-  bool follow = false;                     // go on with what comes
-  std::optional<std::uint32_t> max_rps{};  // leave out what exceeds so many in a second
-  // One in so many of what matches; all flows of a trace or none, on every node the same.
-  std::uint32_t sample = 1;
-  Filter filter{};
-};
 
 // FlowLines makes the JSON lines of flows, and keeps the newest so that many readers of
 // the same flow share the work. One thread.
@@ -67,24 +53,14 @@ class FlowReader {
   Step Read(std::string& out, std::size_t max_bytes);
 
  private:
-  struct Summary {
-    std::uint64_t seen = 0;
-    std::uint64_t matched = 0;
-    std::uint64_t lost = 0;
-    std::uint64_t skipped = 0;  // by max_rps and sample
-    base::WallTime window_start = base::WallTime::max();
-    base::WallTime window_end = base::WallTime::min();
-  };
   enum class Phase : std::uint8_t { kSearchBack, kEmitFound, kForward, kEnd };
 
   Step SearchBack();
   Step EmitFound(std::string& out, std::size_t max_bytes);
   Step Forward(std::string& out, std::size_t max_bytes);
-  // Whether `stored` is inside the window and matches; counts it.
+  // Whether `stored` is what the query wants, but for its limits.
   bool Take(const StoredFlow& stored);
   bool WithinRate();
-  bool InSample(const StoredFlow& stored);
-  void NoteTermsFailed(const observe::Flow& flow);
   void AppendSummary(std::string& out);
 
   FlowQuery query_;
@@ -96,8 +72,7 @@ class FlowReader {
   std::uint64_t before_ = 0;  // backwards: everything from here on has been looked at
   std::uint64_t resume_ = 0;  // where following goes on after the search
   std::deque<StoredFlow> found_;
-  Summary summary_;
-  std::vector<std::uint64_t> failed_alone_;  // per term: flows that only it keeps out
+  FlowSelection selection_;
   std::uint64_t rate_count_ = 0;
   base::MonotonicTime rate_second_{};
   base::MonotonicTime summary_time_ = base::MonotonicTime::min();

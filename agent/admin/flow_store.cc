@@ -23,7 +23,12 @@ std::size_t FlowBytes(const observe::Flow& flow) {
   if (flow.http) {
     bytes += HeapBytes(flow.http->method) + HeapBytes(flow.http->host) +
              HeapBytes(flow.http->path) + HeapBytes(flow.http->query_keys) +
-             HeapBytes(flow.http->user_agent);
+             HeapBytes(flow.http->user_agent) + HeapBytes(flow.http->forwarded_host) +
+             HeapBytes(flow.http->forwarded_scheme) + HeapBytes(flow.http->forwarded_client);
+  }
+  bytes += flow.tags.capacity() * sizeof(observe::SpanTag);
+  for (const observe::SpanTag& tag : flow.tags) {
+    bytes += HeapBytes(tag.name) + HeapBytes(tag.value);
   }
   return bytes;
 }

@@ -232,13 +232,21 @@ Answer Router::GetFlows(const Target& target) {
   return {.content_type = "application/jsonl", .flows = std::move(*query)};
 }
 
-Answer Router::GetChecks(const Target&) {
+Answer Router::GetChecks(const Target& target) {
   if (!providers_.checks) {
     return Absent("checks");
   }
-  v1::CheckReport report = providers_.checks();
-  report.set_api_version(kApiVersion);
-  return Json(report);
+  const auto subject = ParseCheckSubject(target);
+  if (!subject) {
+    return Refuse(subject.error());
+  }
+  auto report = providers_.checks(*subject);
+  if (!report) {
+    return Fail({404, "not-found", "no workload '" + *subject + "' is configured on this node",
+                 "weir workloads; one of a unit is also unit:NAME"});
+  }
+  report->set_api_version(kApiVersion);
+  return Json(*report);
 }
 
 Answer Router::GetTraces(const Target& target) {

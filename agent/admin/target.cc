@@ -289,6 +289,15 @@ QueryResult<TraceQuery> ParseTraceQuery(const Target& target, base::WallTime now
   return query;
 }
 
+QueryResult<std::string> ParseCheckSubject(const Target& target) {
+  constexpr std::array<std::string_view, 1> kNames = {"subject"};
+  if (auto known = CheckNames(target, kNames); !known) {
+    return std::unexpected(known.error());
+  }
+  const auto subject = target.parameters.find("subject");
+  return subject == target.parameters.end() ? std::string() : subject->second;
+}
+
 QueryResult<base::Nanoseconds> ParseMapWindow(const Target& target) {
   constexpr std::array<std::string_view, 1> kNames = {"window"};
   if (auto known = CheckNames(target, kNames); !known) {

@@ -20,20 +20,13 @@ struct Target {
 // for a name given twice and for what is not UTF-8.
 base::Result<Target> ParseTarget(std::string_view target);
 
-// A query or why it is refused; `column` is set for a bad filter.
-struct QueryError {
-  std::string message{};
-  std::size_t column = 0;
-  std::vector<std::string> candidates{};
-};
-template <typename T>
-using QueryResult = std::expected<T, QueryError>;
-
 // Parameters last, first, all, since, until, follow, max_rps, filter and format=json.
 // Times are RFC 3339 or an age such as 5m.
 QueryResult<FlowQuery> ParseFlowQuery(const Target& target, base::WallTime now);
 // Parameters limit, since, slow, errors and service.
 QueryResult<TraceQuery> ParseTraceQuery(const Target& target, base::WallTime now);
+// Parameter subject; empty without it.
+QueryResult<std::string> ParseCheckSubject(const Target& target);
 // Parameter window, a duration; 5 minutes without it.
 QueryResult<base::Nanoseconds> ParseMapWindow(const Target& target);
 QueryResult<TopQuery> ParseTopQuery(const Target& target);

@@ -58,6 +58,17 @@ std::string ToJson(const google::protobuf::Message& message) {
   return json;
 }
 
+Failure RefusedQuery(const std::string& message, std::size_t column,
+                     const std::vector<std::string>& candidates, const std::string& expression) {
+  Failure failure{.exit_code = kExitUsage, .what = message, .why = {}, .remedy = {}};
+  if (column != 0) {
+    failure.what = fmt::format("the filter is wrong in column {}: {}", column, message);
+    failure.why = "\n  " + expression + "\n  " + std::string(column - 1, ' ') + "^";
+    failure.remedy = candidates.empty() ? "weir help filter" : "one of " + Join(candidates, ", ");
+  }
+  return failure;
+}
+
 Agent::Agent(std::string socket_path, std::chrono::milliseconds timeout)
     : path_(std::move(socket_path)),
       limits_{.timeout = timeout, .body_bytes = kMaxAnswerBytes},
@@ -124,14 +135,10 @@ Failure Agent::Refused(const client::HttpResponse& response, const std::string& 
   } else if (response.status == 404) {
     failure.exit_code = kExitNegative;
   }
-  if (reply.column() != 0) {
-    failure.what =
-        fmt::format("the filter is wrong in column {}: {}", reply.column(), reply.message());
-    failure.why = "\n  " + expression + "\n  " + std::string(reply.column() - 1, ' ') + "^";
-    const std::vector<std::string> candidates(reply.candidates().begin(), reply.candidates().end());
-    failure.remedy = candidates.empty() ? "weir help filter" : "one of " + Join(candidates, ", ");
-  }
-  return failure;
+  return reply.column() == 0
+             ? failure
+             : RefusedQuery(reply.message(), reply.column(),
+                            {reply.candidates().begin(), reply.candidates().end()}, expression);
 }
 
 Outcome<void> Agent::Get(const std::string& target, google::protobuf::Message& message) {

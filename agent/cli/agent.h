@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/cli/failure.h"
 #include "agent/client/http_client.h"
@@ -22,6 +23,11 @@ std::string ToPrettyJson(const google::protobuf::Message& message);
 
 // The same on one line, without members that say nothing.
 std::string ToJson(const google::protobuf::Message& message);
+
+// Why a query is refused; with a `column` of the filter `expression` (from 1; 0: it is not the
+// filter) and what could have stood there.
+Failure RefusedQuery(const std::string& message, std::size_t column,
+                     const std::vector<std::string>& candidates, const std::string& expression);
 
 // Agent is the admin API behind one Unix socket. One thread, but for Cancel.
 class Agent {

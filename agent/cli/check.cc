@@ -12,6 +12,7 @@
 #include "agent/base/nearest_name.h"
 #include "agent/cli/check_texts.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/process.h"
 #include "agent/cli/run.h"
 #include "agent/cli/terminal.h"
@@ -251,7 +252,9 @@ int CleanLeftovers(const CheckOptions& options) {
 // The reports of this round: of the machine (--pre) or of every agent.
 Gathered<v1::CheckReport> Ask(const Options& options) {
   if (!options.check.pre) {
-    return Gather<v1::CheckReport>(options.global, "/v1/checks");
+    const std::string& subject = options.check.subject;
+    return Gather<v1::CheckReport>(
+        options.global, "/v1/checks" + (subject.empty() ? "" : "?subject=" + UrlEncode(subject)));
   }
   Gathered<v1::CheckReport> gathered;
   const auto output = RunProgram(AgentCommand({"check", "--pre", "-o", "json"}, options.check));
@@ -271,21 +274,25 @@ Gathered<v1::CheckReport> Ask(const Options& options) {
   return gathered;
 }
 
-void Print(const v1::CheckReport& report, const Options& options) {
+// The exit code, kExitDone if it could be printed.
+int Print(const v1::CheckReport& report, const Options& options) {
+  const Format format = options.check.output.format;
+  if (const auto printed = PrintStructured(report, {"results", "{code}"}, options.check.output,
+                                           StyleOf(options.global), kExitDone)) {
+    return *printed;
+  }
   std::string text;
-  if (options.check.format == Format::kJson) {
-    text = ToPrettyJson(report);
-  } else if (options.check.format == Format::kJunit) {
+  if (format == Format::kJunit) {
     text = JunitText(report);
-  } else if (options.check.format == Format::kTable) {
+  } else if (format == Format::kTable) {
     text = TableText(report, StyleOf(options.global)) + TotalText(report);
   } else {
     text = ShortText(report, options.check, StyleOf(options.global)) + TotalText(report);
   }
-  const bool named = options.global.sockets.size() > 1 && options.check.format != Format::kJson &&
-                     options.check.format != Format::kJunit;
+  const bool named = options.global.sockets.size() > 1 && format != Format::kJunit;
   text.insert(0, named ? "node " + Printable(report.node()) + "\n" : "");
   (void)std::fputs(text.c_str(), stdout);
+  return kExitDone;
 }
 
 }  // namespace
@@ -296,6 +303,12 @@ int RunCheck(const Options& options) {
   }
   if (options.check.clean_leftovers) {
     return CleanLeftovers(options.check);
+  }
+  if (options.check.pre && !options.check.subject.empty()) {
+    return Report({.exit_code = kExitUsage,
+                   .what = "--pre is about the machine, not about a workload",
+                   .why = {},
+                   .remedy = "weir check --pre, or weir check " + options.check.subject});
   }
   const auto end = std::chrono::steady_clock::now() + options.check.wait;
   for (;;) {
@@ -311,7 +324,9 @@ int RunCheck(const Options& options) {
     const bool again = unsettled && std::chrono::steady_clock::now() + kRetryInterval < end;
     if (!again) {
       for (const v1::CheckReport& report : gathered.answers) {
-        Print(report, options);
+        if (const int printed = Print(report, options); printed != kExitDone) {
+          return printed;
+        }
       }
       return bad ? kExitNegative : gathered.exit_code;
     }

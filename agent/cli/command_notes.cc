@@ -22,15 +22,22 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
              {"weir flows --tree --trace-id 4bf92f3577b34da6a3ce929d0e0e4736",
               "one transaction, each call below the one that caused it"},
              {"weir flows --last 100 --fields time,src,dst,status,policy", "the columns you want"},
-             {"weir flows --all -o jsonl | jq .http.path", "every path, for another tool"}},
+             {"weir flows --all -o jsonl | jq .http.path", "every path, for another tool"},
+             {"weir flows --input-file kept.jsonl --status 5xx", "from what -o jsonl kept"}},
         .text = "Filter flags are joined by `and`; a list by commas means any of them. Those of a "
                 "side have --from- and --to- forms (--from-workload, --to-port), and each has a "
                 "--not- twin (--not-status, --not-from-ip).\n"
                 "--fields takes the columns of -o wide in lower case: time, dir, src, dst, proto, "
                 "method, path, status, dur, verdict, mtls, trace, node, src-id, dst-id, orig-dst, "
                 "via, bytes-in, bytes-out, tls-ver, cert-exp, policy, reason, parent, parent-src, "
-                "conn-id, req#, retries, pid, comm; with -o json and jsonl members of the JSON "
-                "form: time, source.workload, http.status.\n"
+                "conn-id, req#, retries, pid, comm, tags, and the parts of the time: tunnel, "
+                "connect, first-byte (each since the start), body; with -o json, jsonl and yaml "
+                "members of the JSON form: time, source.workload, http.status.\n"
+                "-o template=TEXT fills such members in: 'template={time} {source.workload} "
+                "{http.path}'; a brace itself is written twice. -o otlp are OTLP log records in "
+                "JSON, one a line.\n"
+                "--header finds what MeshTrace keeps of headers (its tags); of other headers and of "
+                "bodies no value is kept.\n"
                 "On a terminal a table is kept within its width: long texts are shortened in the "
                 "middle and the last columns left out. --no-trunc and a pipe show everything.\n"
                 "Decrypted bytes are not kept anywhere, so there is no capture of them.\n"
@@ -46,6 +53,7 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
                      {"weir check", "this node, now"},
                      {"weir check --wait 60s", "after a change, until nothing fails or warns"},
                      {"sudo weir check --clean-leftovers", "what earlier agents left behind"},
+                     {"weir check shop/cart", "one workload"},
                      {"weir check --describe WK104", "what a code means"}},
         .text = "Exit code 1 when a check fails (with --fail-on warn: or warns).\n"
                 "--clean-leftovers removes links, pins and routing of weir that no process, no "
@@ -58,25 +66,34 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
                      {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736 -o waterfall",
                       "the same along the time"}},
         .text = "Several --socket flags join the spans of several agents into one tree.\n"
+                "Where spans say what they waited for, the waterfall marks it: ~ for a tunnel, + for "
+                "the upstream, - (client) or = (server) for the first byte of the answer, # for its "
+                "body; ! where it failed.\n"
                 "PARENT says where the parent of a span was known from: a header, a hook in the "
                 "runtime, the same turn of the event loop, or the only open request."}},
       {"weir map",
        {.examples = {{"weir map", "as a table"},
                      {"weir map --focus shop/cart --depth 2", "what is near one workload"},
                      {"weir map --unencrypted", "what goes in the clear"},
+                     {"weir map -o json >before; weir map --diff before", "what has changed since"},
                      {"weir map -o dot | dot -Tsvg >map.svg", "as a picture"}},
         .text = "PARENTS are the shares of an edge's requests by where their parent was known "
-                "from. An edge that two agents see is taken from the one that saw more of it."}},
+                "from. An edge that two agents see is taken from the one that saw more of it.\n"
+                "--diff lists edges that came or went, whose rate or p99 is another by more than "
+                "half, or whose share of errors or of protected calls moved by a hundredth."}},
       {"weir top",
        {.examples = {{"weir top", "who talks most, now"},
                      {"weir top --by path --sort p99", "the slowest paths"},
                      {"weir top --by policy", "which rules decide, and what they refuse"},
+                     {"weir top --by pid --sort cpu", "which callers work hardest"},
                      {"weir top --once -o json", "for scripts"}},
         .text = "RPS are HTTP requests, CONNS connections without any that ended in the window, "
                 "IN/s what came back and OUT/s what went. The figures are those of the flows that "
                 "the agent still has: the summary says how much of the window that covers. With "
                 "several --socket flags the counts of one row are added up, and the times are "
                 "those of the slower agent.\n"
+                "CPU% is of one CPU: since the picture before, on the first one since the process "
+                "began.\n"
                 "A terminal is drawn anew each time; a pipe gets one table after the other."}},
       {"weir workloads", {.examples = {{"weir workloads", "what is enrolled here"}}, .text = ""}},
       {"weir certs", {.examples = {{"weir certs", "who holds what until when"}}, .text = ""}},
@@ -138,10 +155,11 @@ not have equals nothing.
   proto                       opaque, tls, http1, http2, grpc
   method host path query      of the HTTP request; query holds keys only
   agent                       User-Agent
+  tag                         NAME:VALUE of a header that MeshTrace keeps as a tag
   status                      of the HTTP response
   grpc                        status of the gRPC call: NOT_FOUND, or 5
   duration                    of the whole, and of its parts:
-  tunnel-wait connect first-byte
+  tunnel-wait connect first-byte body
   bytes sent received         both ways, towards and from the upstream
   verdict                     allow, deny, bypass, passthrough, error
   reason                      why it ended other than well

@@ -21,6 +21,8 @@ const std::map<std::string, Format> kFormats = {
     {"text", Format::kText}, {"short", Format::kText},      {"table", Format::kTable},
     {"tree", Format::kTree}, {"compact", Format::kCompact}, {"wide", Format::kWide},
     {"json", Format::kJson}, {"jsonl", Format::kJsonLines}, {"waterfall", Format::kWaterfall},
+    {"yaml", Format::kYaml}, {"dict", Format::kDict},       {"otlp", Format::kOtlp},
+    {"name", Format::kName}, {"custom", Format::kCustom},   {"template", Format::kTemplate},
     {"dot", Format::kDot},   {"mermaid", Format::kMermaid}, {"junit", Format::kJunit}};
 const std::map<std::string, TimeFormat> kTimeFormats = {{"local", TimeFormat::kLocal},
                                                         {"utc", TimeFormat::kUtc},
@@ -39,6 +41,28 @@ void AddChoice(CLI::App& app, const std::string& flags, T& target,
   app.add_option_function<std::string>(
          flags, [&target, &all](const std::string& name) { target = all.at(name); }, help)
       ->check(CLI::IsMember(names))
+      ->type_name(choices);
+}
+
+// -o: one of `choices`, of which those that end in '=' take an argument behind it.
+void AddOutput(CLI::App& app, Output& target, const std::string& choices) {
+  const auto parse = [&target, choices](const std::string& text) {
+    const std::size_t equals = text.find('=');
+    const std::string name = text.substr(0, equals);
+    const std::string argument = equals == std::string::npos ? "" : text.substr(equals + 1);
+    const std::vector<std::string> known = Split(choices, '|');
+    const bool takes_argument = std::ranges::find(known, name + "=") != known.end();
+    if (!takes_argument &&
+        (equals != std::string::npos || std::ranges::find(known, name) == known.end())) {
+      throw CLI::ValidationError("'" + text + "' is no form of this output: one of " +
+                                 Join(known, ", "));
+    }
+    if (takes_argument && argument.empty()) {
+      throw CLI::ValidationError("'" + name + "=' wants what it is made of behind it");
+    }
+    target = {.format = kFormats.at(name), .argument = argument};
+  };
+  app.add_option_function<std::string>("-o,--output", parse, "form of the output")
       ->type_name(choices);
 }
 
@@ -92,7 +116,7 @@ void AddGlobals(CLI::App& app, GlobalOptions& options) {
             "local|utc|full|rel|epoch", "form of times");
   app.get_option("--time")->group("Global");
   AddDuration(app, "--timeout", options.timeout, "how long to wait for the agent (10s)");
-  app.get_option("--timeout")->group("Global");
+  app.get_option("--timeout")->envname("WEIR_TIMEOUT")->group("Global");
 }
 
 // One form of a filter flag. Only the plain forms stand in help; the notes of the command
@@ -167,8 +191,10 @@ void AddFlows(CLI::App& root, FlowsOptions& options) {
       ->group("Filter")
       ->excludes("--namespace");
   app->add_option("filter", options.expression, "filter expression, see weir help filter");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "compact|table|wide|json|jsonl",
-            "form of the output");
+  AddOutput(*app, options.output, "compact|table|wide|dict|json|jsonl|yaml|otlp|template=");
+  app->add_option("--input-file", options.input_file,
+                  "flows that -o jsonl wrote, - from standard input, instead of the agent's")
+      ->type_name("FILE");
   app->add_option("--fields", options.fields,
                   "columns of the table, or members of the JSON form, by commas")
       ->delimiter(',')
@@ -183,14 +209,15 @@ void AddFlows(CLI::App& root, FlowsOptions& options) {
 void AddStatus(CLI::App& root, StatusOptions& options) {
   CLI::App* app = AddCommand(root, "status", "show the agent: features, workloads, queues, drops");
   app->add_flag("--check", options.check, "exit 1 unless everything works");
-  app->add_option("--workload", options.workload, "show this workload in full")
+  app->add_option("--workload,--pod", options.workload, "show this workload in full")
       ->type_name("NS/NAME");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "text|json", "form of the output");
+  AddOutput(*app, options.output, "text|json|yaml");
 }
 
 void AddCheck(CLI::App& root, CheckOptions& options) {
   CLI::App* app = AddCommand(root, "check", "find what is wrong on this node, and what to do");
   app->alias("doctor");
+  app->add_option("subject", options.subject, "only what concerns this workload, or unit:NAME");
   app->add_flag("--pre", options.pre, "whether this machine can run the agent; needs no agent");
   app->add_flag("-v,--verbose", options.verbose, "list what passed too");
   app->add_option("--describe", options.describe, "explain a code")->type_name("CODE");
@@ -209,8 +236,7 @@ void AddCheck(CLI::App& root, CheckOptions& options) {
   app->add_option("--agent-config", options.agent_config,
                   "agent.yaml for --pre and --clean-leftovers")
       ->type_name("FILE");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "short|table|json|junit",
-            "form of the output");
+  AddOutput(*app, options.output, "short|table|json|yaml|name|custom=|template=|junit");
 }
 
 void AddTraces(CLI::App& root, TracesOptions& options) {
@@ -227,15 +253,15 @@ void AddTraces(CLI::App& root, TracesOptions& options) {
   app->add_option("--service", options.service, "with a span of this service")
       ->type_name("SERVICE");
   app->add_flag("--errors", options.errors, "with a failed span");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "text|tree|waterfall|json",
-            "form of the output; tree and waterfall are of one trace");
+  AddOutput(*app, options.output, "text|tree|waterfall|json|yaml|name|custom=|template=");
 }
 
 void AddTop(CLI::App& root, TopOptions& options) {
   static const std::map<std::string, TopSort> kSorts = {{"rps", TopSort::kRate},
                                                         {"p99", TopSort::kP99},
                                                         {"err", TopSort::kErrors},
-                                                        {"bytes", TopSort::kBytes}};
+                                                        {"bytes", TopSort::kBytes},
+                                                        {"cpu", TopSort::kCpu}};
   static const std::map<std::string, std::string> kBy = {{"pair", "pair"},
                                                          {"workload", "workload"},
                                                          {"path", "path"},
@@ -243,13 +269,14 @@ void AddTop(CLI::App& root, TopOptions& options) {
                                                          {"pid", "pid"}};
   CLI::App* app = AddCommand(root, "top", "show the busiest, live");
   AddChoice(*app, "--by", options.by, kBy, "pair|workload|path|policy|pid", "what a row is (pair)");
-  AddChoice(*app, "--sort", options.sort, kSorts, "rps|p99|err|bytes", "what comes first (rps)");
+  AddChoice(*app, "--sort", options.sort, kSorts, "rps|p99|err|bytes|cpu",
+            "what comes first (rps); cpu is of processes");
   app->add_option("--window", options.window, "how much time the figures are of (10s)")
       ->type_name("DURATION");
   AddDuration(*app, "--interval", options.interval, "time between two pictures (2s)");
   app->add_option("--limit", options.limit, "at most N rows")->type_name("N");
   app->add_flag("--once", options.once, "one picture, then the end");
-  AddChoice(*app, "-o,--output", options.format, kFormats, "text|json", "form of the output");
+  AddOutput(*app, options.output, "text|json|yaml|custom=|template=");
 }
 
 void AddViews(CLI::App& root, Options& options) {
@@ -266,17 +293,17 @@ void AddViews(CLI::App& root, Options& options) {
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
   map->add_flag("--unencrypted", options.map.unencrypted, "only edges with traffic in the clear");
-  AddChoice(*map, "-o,--output", options.map.format, kFormats, "text|dot|mermaid|json",
-            "form of the output");
+  map->add_option("--diff", options.map.diff,
+                  "what has changed since -o json wrote this; - is standard input")
+      ->type_name("FILE");
+  AddOutput(*map, options.map.output, "text|dot|mermaid|json|yaml|custom=|template=");
   AddTop(root, options.top);
   CLI::App* workloads = AddCommand(root, "workloads", "list the enrolled workloads");
   workloads->add_option("name", options.workloads.name, "namespace/name");
-  AddChoice(*workloads, "-o,--output", options.workloads.format, kFormats, "text|json",
-            "form of the output");
+  AddOutput(*workloads, options.workloads.output, "text|json|yaml|name|custom=|template=");
   CLI::App* certs = AddCommand(root, "certs", "list certificates and their renewal");
   certs->add_option("name", options.certs.name, "namespace/name");
-  AddChoice(*certs, "-o,--output", options.certs.format, kFormats, "text|json",
-            "form of the output");
+  AddOutput(*certs, options.certs.output, "text|json|yaml|name|custom=|template=");
 }
 
 void AddFiles(CLI::App& root, Options& options) {

@@ -114,8 +114,9 @@ std::vector<std::string> WordNames(const Position& at, const LiveValues& live) {
   if (at.positionals < command.positionals.size()) {
     const PositionalInfo& positional = command.positionals[at.positionals];
     const std::string kind = command.path == "weir traces" ? "ID"
-                             : positional.name == "name"   ? "NS/NAME"
-                                                           : positional.name;
+                             : positional.name == "name" || positional.name == "subject"
+                                 ? "NS/NAME"
+                                 : positional.name;
     std::ranges::move(ValuesOf(positional.choices, kind, live), std::back_inserter(names));
   }
   if (command.path == "weir help") {

@@ -7,7 +7,7 @@
 namespace weir::cli {
 namespace {
 
-constexpr std::array<FilterFlag, 27> kFlags = {{
+constexpr std::array<FilterFlag, 28> kFlags = {{
     {"workload", "workload", "=", "NS/NAME", "workload, * as a wildcard", true},
     {"pod", "workload", "=", "NS/NAME", "the same as --workload", true},
     {"vm", "vm", "=", "NAME", "VM's workload: one without a namespace", true},
@@ -19,10 +19,11 @@ constexpr std::array<FilterFlag, 27> kFlags = {{
     {"node", "node", "=", "NODE", "node of the workload", true},
     {"pid", "pid", "=", "PID", "process that connected"},
     {"dir", "dir", "=", "in|out", "direction, seen from the workload"},
-    {"proto", "proto", "=", "opaque|tls|http1|http2", "protocol"},
+    {"proto", "proto", "=", "opaque|tls|http1|http2|grpc", "protocol"},
     {"method", "method", "=", "METHOD", "HTTP method"},
     {"path", "path", "~", "REGEX", "path of the request"},
     {"host", "host", "=", "HOST", "Host or authority, * as a wildcard"},
+    {"header", "tag", "=", "HEADER", "header that MeshTrace keeps, as TAG:VALUE"},
     {"status", "status", "=", "STATUS", "status, class (5xx) or comparison (>=400)"},
     {"grpc-status", "grpc", "=", "STATUS", "gRPC status, by name or number"},
     {"trace-id", "trace", "=", "ID", "trace id"},

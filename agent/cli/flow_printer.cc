@@ -4,11 +4,13 @@
 #include <google/protobuf/util/field_mask_util.h>
 
 #include <algorithm>
+#include <boost/json.hpp>
 #include <cstdio>
 #include <iterator>
 
 #include "agent/base/clock.h"
 #include "agent/cli/agent.h"
+#include "agent/cli/flow_otlp.h"
 #include "agent/cli/gather.h"
 #include "agent/cli/span_tree.h"
 
@@ -29,7 +31,7 @@ std::vector<const FlowColumn*> ColumnsOf(const FlowsOptions& options) {
   }
   if (columns.empty()) {
     const auto all = FlowColumns();
-    const auto shown = options.format == Format::kTable ? all.first(kCompactColumns) : all;
+    const auto shown = options.output.format == Format::kTable ? all.first(kCompactColumns) : all;
     std::ranges::transform(shown, std::back_inserter(columns),
                            [](const FlowColumn& column) { return &column; });
   }
@@ -69,8 +71,9 @@ FlowPrinter::FlowPrinter(const FlowsOptions& options, std::size_t agents, FlowRo
       order_(order),
       columns_(ColumnsOf(options)),
       table_(HeaderOf(columns_), rows.style.width),
+      template_(Template::Parse(options.output.argument).value_or(Template())),
       summaries_(agents) {
-  if (options_.format == Format::kJson) {
+  if (options_.output.format == Format::kJson) {
     out_ = "{\"apiVersion\":\"" + std::string(kApiVersion) + "\",\"flows\":[";
   }
 }
@@ -81,7 +84,7 @@ bool FlowPrinter::Take(std::size_t agent, std::string_view line) {
     return !failed_;
   }
   v1::Flow flow;
-  const bool raw = IsJson(options_.format) && options_.fields.empty();
+  const bool raw = IsJson(options_.output.format) && options_.fields.empty();
   if ((!raw || order_.sorted) && !FromJson(line, flow)) {
     failed_ = true;
     return false;
@@ -112,12 +115,13 @@ void FlowPrinter::TakeSummary(std::size_t agent, std::string_view line) {
 }
 
 bool FlowPrinter::wants_table() const {
-  return !IsJson(options_.format) &&
-         (options_.format != Format::kCompact || !options_.fields.empty());
+  const Format format = options_.output.format;
+  return format == Format::kTable || format == Format::kWide ||
+         (format == Format::kCompact && !options_.fields.empty());
 }
 
 void FlowPrinter::Print(const v1::Flow& flow, std::string_view json, const std::string& lead) {
-  if (IsJson(options_.format)) {
+  if (IsJson(options_.output.format)) {
     PrintJson(flow, json);
   } else if (wants_table()) {
     std::vector<std::string> row;
@@ -129,7 +133,7 @@ void FlowPrinter::Print(const v1::Flow& flow, std::string_view json, const std::
     table_.Add(std::move(row));
     ++table_rows_;
   } else {
-    out_ += CompactLine(flow, rows_, lead) + "\n";
+    out_ += TextOf(flow, json, lead);
   }
   ++printed_;
   if (out_.size() >= kFlushBytes || table_rows_ >= kRowsForWidths) {
@@ -137,18 +141,39 @@ void FlowPrinter::Print(const v1::Flow& flow, std::string_view json, const std::
   }
 }
 
+// What stands for one flow in the forms that are neither JSON nor a table.
+std::string FlowPrinter::TextOf(const v1::Flow& flow, std::string_view json,
+                                const std::string& lead) const {
+  switch (options_.output.format) {
+    case Format::kDict:
+      return (printed_ == 0 ? "" : "\n") + DictOf(flow, columns_, rows_);
+    case Format::kOtlp:
+      return ToOtlp(flow) + "\n";
+    case Format::kYaml:
+      return "---\n" + ToYaml(boost::json::parse(ChosenJson(flow, json)));
+    case Format::kTemplate:
+      // Members that are zero are not in the line, and are no less there.
+      return template_.Render(boost::json::parse(ToPrettyJson(flow)));
+    default:
+      return CompactLine(flow, rows_, lead) + "\n";
+  }
+}
+
+std::string FlowPrinter::ChosenJson(const v1::Flow& flow, std::string_view json) const {
+  if (options_.fields.empty()) {
+    return std::string(json);
+  }
+  v1::Flow chosen = flow;
+  google::protobuf::util::FieldMaskUtil::TrimMessage(MaskOf(options_.fields), &chosen);
+  return ToJson(chosen);
+}
+
 void FlowPrinter::PrintJson(const v1::Flow& flow, std::string_view json) {
-  if (options_.format == Format::kJson) {
+  if (options_.output.format == Format::kJson) {
     out_ += printed_ == 0 ? "\n" : ",\n";
   }
-  if (options_.fields.empty()) {
-    out_ += json;
-  } else {
-    v1::Flow chosen = flow;
-    google::protobuf::util::FieldMaskUtil::TrimMessage(MaskOf(options_.fields), &chosen);
-    out_ += ToJson(chosen);
-  }
-  out_ += options_.format == Format::kJson ? "" : "\n";
+  out_ += ChosenJson(flow, json);
+  out_ += options_.output.format == Format::kJson ? "" : "\n";
 }
 
 void FlowPrinter::Flush() {
@@ -178,7 +203,7 @@ void FlowPrinter::Finish() {
   if (wants_table() && printed_ != 0) {
     table_rows_ = kRowsForWidths;
   }
-  if (options_.format == Format::kJson) {
+  if (options_.output.format == Format::kJson) {
     v1::FlowSummaryLine line;
     *line.mutable_summary() = Total();
     std::string summary = ToPrettyJson(line.summary());

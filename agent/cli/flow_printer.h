@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "agent/cli/flow_rows.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/options.h"
 #include "weir/v1/flow.pb.h"
 
 namespace weir::cli {
 
-// Whether `format` is one of the JSON forms.
+// Whether `format` is one of the forms that are JSON from the first byte to the last.
 inline bool IsJson(Format format) {
   return format == Format::kJson || format == Format::kJsonLines;
 }
@@ -47,6 +48,10 @@ class FlowPrinter {
   void TakeSummary(std::size_t agent, std::string_view line);
   void Print(const v1::Flow& flow, std::string_view json, const std::string& lead);
   void PrintJson(const v1::Flow& flow, std::string_view json);
+  [[nodiscard]] std::string TextOf(const v1::Flow& flow, std::string_view json,
+                                   const std::string& lead) const;
+  // `json` with the members of --fields alone.
+  [[nodiscard]] std::string ChosenJson(const v1::Flow& flow, std::string_view json) const;
   void PrintTree(std::size_t begin);
   [[nodiscard]] bool wants_table() const;
   void Flush();
@@ -58,6 +63,7 @@ class FlowPrinter {
   Order order_;
   std::vector<const FlowColumn*> columns_;  // of the table
   Table table_;
+  Template template_;
   std::vector<v1::FlowSummary> summaries_;
   std::vector<std::pair<v1::Flow, std::string>> kept_;
   std::string out_;

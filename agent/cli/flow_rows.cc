@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <map>
 #include <utility>
 
 #include "agent/base/clock.h"
@@ -77,10 +78,20 @@ std::string TimeOf(const google::protobuf::Timestamp& time, TimeFormat format) {
   return FormatTime(ToWallTime(time), format, base::SystemClock().WallNow());
 }
 
+// By their names, since the order in a message means nothing.
+std::string TagsOf(const v1::Flow& flow) {
+  const std::map<std::string, std::string> sorted(flow.tags().begin(), flow.tags().end());
+  std::vector<std::string> tags;
+  for (const auto& [name, value] : sorted) {
+    tags.push_back(Printable(name) + ":" + Printable(value));
+  }
+  return tags.empty() ? "-" : Join(tags, ",");
+}
+
 using Options = FlowRowOptions;
 using v1::Flow;
 
-constexpr std::array<FlowColumn, 30> kColumns = {{
+constexpr std::array<FlowColumn, 35> kColumns = {{
     {"TIME", [](const Flow& flow, const Options& o) { return TimeOf(flow.time(), o.time_format); }},
     {"DIR", [](const Flow& flow, const Options&) { return OrDash(flow.direction()); }},
     {"SRC", [](const Flow& flow,
@@ -98,6 +109,23 @@ constexpr std::array<FlowColumn, 30> kColumns = {{
     {"VERDICT", [](const Flow& flow, const Options& o) { return VerdictOf(flow, o.style); }},
     {"MTLS", [](const Flow& flow, const Options& o) { return MtlsOf(flow, o.style); }},
     {"TRACE", [](const Flow& flow, const Options&) { return OrDash(flow.trace_id()); }},
+    {">TUNNEL",
+     [](const Flow& flow, const Options&) {
+       return flow.has_tunnel_wait_seconds() ? FormatDuration(flow.tunnel_wait_seconds()) : "-";
+     }},
+    {">CONNECT",
+     [](const Flow& flow, const Options&) {
+       return flow.has_upstream_connect_seconds() ? FormatDuration(flow.upstream_connect_seconds())
+                                                  : "-";
+     }},
+    {">FIRST-BYTE",
+     [](const Flow& flow, const Options&) {
+       return flow.has_first_byte_seconds() ? FormatDuration(flow.first_byte_seconds()) : "-";
+     }},
+    {">BODY",
+     [](const Flow& flow, const Options&) {
+       return flow.has_body_seconds() ? FormatDuration(flow.body_seconds()) : "-";
+     }},
     {"NODE", [](const Flow& flow, const Options&) { return OrDash(flow.node()); }},
     {"SRC-ID", [](const Flow& flow, const Options&) { return OrDash(flow.source().identity()); }},
     {"DST-ID",
@@ -133,6 +161,7 @@ constexpr std::array<FlowColumn, 30> kColumns = {{
     {">PID", [](const Flow& flow,
                 const Options&) { return flow.pid() == 0 ? "-" : std::to_string(flow.pid()); }},
     {"COMM", [](const Flow& flow, const Options&) { return OrDash(flow.process_name()); }},
+    {"TAGS", [](const Flow& flow, const Options&) { return TagsOf(flow); }},
 }};
 
 }  // namespace
@@ -151,6 +180,17 @@ const FlowColumn* FindFlowColumn(std::string_view name) {
   const auto* const found =
       std::ranges::find_if(kColumns, [&](const FlowColumn& one) { return one.name() == name; });
   return found == kColumns.end() ? nullptr : found;
+}
+
+std::string DictOf(const Flow& flow, const std::vector<const FlowColumn*>& columns,
+                   const Options& options) {
+  std::string text;
+  for (const FlowColumn* column : columns) {
+    const std::string cell = column->cell(flow, options);
+    std::string name(column->header.substr(column->header.starts_with('>') ? 1 : 0));
+    text += cell == "-" ? "" : name + ": " + cell + "\n";
+  }
+  return text;
 }
 
 std::string CompactLine(const Flow& flow, const Options& options, const std::string& lead) {

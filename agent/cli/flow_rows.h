@@ -36,6 +36,10 @@ inline constexpr std::size_t kCompactColumns = 12;
 // Null when there is none of that name.
 const FlowColumn* FindFlowColumn(std::string_view name);
 
+// One line "NAME: value" for each of `columns` that the flow has.
+std::string DictOf(const v1::Flow& flow, const std::vector<const FlowColumn*>& columns,
+                   const FlowRowOptions& options);
+
 // TIME DIR SRC -> DST PROTO METHOD PATH STATUS DUR VERDICT MTLS TRACE, "-" for what a flow
 // does not have, without an end of line. `lead` stands before all but the time.
 std::string CompactLine(const v1::Flow& flow, const FlowRowOptions& options,

@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <fstream>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "agent/admin/flow_replay.h"
 #include "agent/base/clock.h"
 #include "agent/base/nearest_name.h"
 #include "agent/cli/agent.h"
 #include "agent/cli/filter_flags.h"
 #include "agent/cli/flow_printer.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/run.h"
 
 namespace weir::cli {
@@ -167,31 +171,60 @@ int ExitCodeOf(const std::vector<Outcome<void>>& outcomes) {
   return failed == 0 || failed == outcomes.size() ? code : kExitPartial;
 }
 
+Failure UnknownMember(const std::string& flag, const std::string& name) {
+  return {.exit_code = kExitUsage,
+          .what = flag + ": a flow has no member '" + name + "'",
+          .why = "they are those of the JSON form, see weir flows -o json",
+          .remedy = flag == "--fields" ? "--fields time,source.workload,http.status"
+                                       : "-o 'template={time} {source.workload} {http.status}'"};
+}
+
+Failure UnknownColumn(const std::string& field) {
+  std::vector<std::string> names;
+  for (const FlowColumn& column : FlowColumns()) {
+    names.push_back(column.name());
+  }
+  const std::vector<std::string_view> views(names.begin(), names.end());
+  const std::string near(base::NearestName(field, views));
+  return {.exit_code = kExitUsage,
+          .what = "--fields: unknown column '" + field + "'" +
+                  (near.empty() ? "" : ", did you mean '" + near + "'?"),
+          .why = {},
+          .remedy = "some of " + Join(names, ",")};
+}
+
 // A name of --fields that no column, or no member of the JSON form, has.
 Outcome<void> CheckFields(const FlowsOptions& options) {
+  const Format format = options.output.format;
+  if (!options.fields.empty() && (format == Format::kOtlp || format == Format::kTemplate)) {
+    return std::unexpected(Failure{.exit_code = kExitUsage,
+                                   .what = "--fields has no meaning for this output",
+                                   .why = "what stands in it is given by its form",
+                                   .remedy = "leave it out, or -o jsonl --fields ..."});
+  }
+  const bool members = IsJson(format) || format == Format::kYaml;
   for (const std::string& field : options.fields) {
-    if (IsJson(options.format)) {
-      if (!IsFlowMember(field)) {
-        return std::unexpected(
-            Failure{.exit_code = kExitUsage,
-                    .what = "--fields: a flow has no member '" + field + "'",
-                    .why = "with -o json and jsonl they are those of the JSON form",
-                    .remedy = "--fields time,source.workload,http.status"});
-      }
-      continue;
+    if (members && !IsFlowMember(field)) {
+      return std::unexpected(UnknownMember("--fields", field));
     }
-    std::vector<std::string> names;
-    for (const FlowColumn& column : FlowColumns()) {
-      names.push_back(column.name());
+    if (!members && FindFlowColumn(field) == nullptr) {
+      return std::unexpected(UnknownColumn(field));
     }
-    if (std::ranges::find(names, field) == names.end()) {
-      const std::vector<std::string_view> views(names.begin(), names.end());
-      const std::string near(base::NearestName(field, views));
-      return std::unexpected(Failure{.exit_code = kExitUsage,
-                                     .what = "--fields: unknown column '" + field + "'" +
-                                             (near.empty() ? "" : ", did you mean '" + near + "'?"),
-                                     .why = {},
-                                     .remedy = "some of " + Join(names, ",")});
+  }
+  return {};
+}
+
+Outcome<void> CheckTemplate(const Output& output) {
+  if (output.format != Format::kTemplate) {
+    return {};
+  }
+  const auto parsed = Template::Parse(output.argument);
+  if (!parsed) {
+    return std::unexpected(parsed.error());
+  }
+  for (const std::string& path : parsed->paths()) {
+    if (!path.starts_with("tags.") && !IsFlowMember(path)) {
+      return std::unexpected(UnknownMember("template", path));
     }
   }
   return {};
@@ -199,22 +232,96 @@ Outcome<void> CheckFields(const FlowsOptions& options) {
 
 // What can be said against a combination of flags before any agent is asked.
 Outcome<void> CheckFlags(const FlowsOptions& options) {
-  if (options.follow && options.format == Format::kJson) {
+  const Format format = options.output.format;
+  if (options.follow && format == Format::kJson) {
     return std::unexpected(
         Failure{.exit_code = kExitUsage,
                 .what = "-o json is one document and a followed stream has no end",
                 .why = {},
                 .remedy = "weir flows -f -o jsonl"});
   }
-  if (options.tree && (options.follow || IsJson(options.format))) {
+  const bool has_rows =
+      format == Format::kCompact || format == Format::kTable || format == Format::kWide;
+  if (options.tree && (options.follow || !has_rows)) {
     return std::unexpected(Failure{
         .exit_code = kExitUsage,
         .what = options.follow ? "--tree needs the whole answer, --follow has none"
-                               : "--tree is for people, the JSON forms have parentSpanId",
+                               : "--tree is of lines for people, the others have parentSpanId",
         .why = options.follow ? "a flow comes when it ends, before the one that caused it" : "",
         .remedy = "weir flows --tree --last 50"});
   }
+  if (!options.input_file.empty() && (options.follow || options.max_rps)) {
+    return std::unexpected(Failure{.exit_code = kExitUsage,
+                                   .what = "a file can neither be followed nor slowed down",
+                                   .why = {},
+                                   .remedy = "tail -f FILE | weir flows --all --input-file -"});
+  }
+  if (const auto checked = CheckTemplate(options.output); !checked) {
+    return checked;
+  }
   return CheckFields(options);
+}
+
+// Answers from lines that were kept instead of from an agent.
+Outcome<void> Replay(const FlowsOptions& options, const std::string& target,
+                     const std::string& expression, FlowPrinter& printer) {
+  auto replay = admin::FlowReplay::Create(target, base::SystemClock().WallNow());
+  if (!replay) {
+    return std::unexpected(RefusedQuery(replay.error().message, replay.error().column,
+                                        replay.error().candidates, expression));
+  }
+  std::ifstream file;
+  const bool is_stdin = options.input_file == "-";
+  if (!is_stdin) {
+    file.open(options.input_file);
+  }
+  std::istream& lines = is_stdin ? std::cin : file;
+  if (!lines) {
+    return std::unexpected(Failure{.exit_code = kExitUsage,
+                                   .what = "cannot read " + options.input_file,
+                                   .why = {},
+                                   .remedy = "weir flows --all -o jsonl >" + options.input_file});
+  }
+  const auto print = [&](std::string_view line) { return printer.Take(0, line); };
+  using Step = admin::FlowReplay::Step;
+  std::string line;
+  Step step = Step::kMore;
+  for (std::uint64_t number = 1; step == Step::kMore && std::getline(lines, line); ++number) {
+    step = replay->Take(line, print);
+    if (step == Step::kNoFlow) {
+      return std::unexpected(
+          Failure{.exit_code = kExitUsage,
+                  .what = options.input_file + ":" + std::to_string(number) + ": this is no flow",
+                  .why = "or one with a word that this version does not know",
+                  .remedy = "keep flows with weir flows --all -o jsonl >FILE"});
+    }
+  }
+  replay->Finish(options.input_file, print);
+  return {};
+}
+
+// Ends the output, and says how it went.
+int Conclude(const Options& options, FlowPrinter& printer,
+             const std::vector<Outcome<void>>& outcomes, bool interrupted) {
+  const bool answered = std::ranges::any_of(outcomes, [](const auto& o) { return o.has_value(); });
+  if (answered || interrupted || printer.printed() != 0) {
+    printer.Finish();
+    if (!options.global.quiet) {
+      (void)std::fputs(printer.SummaryText().c_str(), stderr);
+    }
+  }
+  if (interrupted) {
+    return kExitInterrupted;
+  }
+  if (printer.failed()) {
+    return Report({.exit_code = kExitVersion,
+                   .what = "cannot understand what the agent sent",
+                   .why = "its version and the command's do not fit",
+                   .remedy = "weir version"});
+  }
+  const int code = ExitCodeOf(outcomes);
+  const bool empty = options.flows.exit_empty && printer.printed() == 0;
+  return code == kExitDone && empty ? kExitNegative : code;
 }
 
 }  // namespace
@@ -233,6 +340,7 @@ int RunFlows(const Options& options) {
   if (!target) {
     return Report(target.error());
   }
+  const bool replays = !flows.input_file.empty();
   std::vector<std::unique_ptr<Agent>> agents;
   for (const std::string& socket : options.global.sockets) {
     agents.push_back(std::make_unique<Agent>(socket, options.global.timeout));
@@ -241,31 +349,19 @@ int RunFlows(const Options& options) {
       flows.last || (!flows.all && !flows.first && flows.since.empty() && flows.until.empty())
           ? flows.last.value_or(kDefaultLast)
           : 0;
-  FlowPrinter printer(flows, agents.size(),
+  const bool several = agents.size() > 1 && !replays;
+  FlowPrinter printer(flows, replays ? 1 : agents.size(),
                       {.style = StyleOf(options.global),
                        .time_format = options.global.time_format,
                        .numeric = flows.numeric},
-                      {.sorted = (agents.size() > 1 || flows.tree) && !flows.follow, .last = last});
+                      {.sorted = (several || flows.tree) && !flows.follow, .last = last});
+  if (replays) {
+    return Conclude(options, printer, {Replay(flows, *target, expression, printer)},
+                    /*interrupted=*/false);
+  }
   Interrupter interrupter(agents);
   const auto outcomes = ReadAll(agents, *target, expression, printer);
-  const bool answered = std::ranges::any_of(outcomes, [](const auto& o) { return o.has_value(); });
-  if (answered || interrupter.interrupted() || printer.printed() != 0) {
-    printer.Finish();
-    if (!options.global.quiet) {
-      (void)std::fputs(printer.SummaryText().c_str(), stderr);
-    }
-  }
-  if (interrupter.interrupted()) {
-    return kExitInterrupted;
-  }
-  if (printer.failed()) {
-    return Report({.exit_code = kExitVersion,
-                   .what = "cannot understand what the agent sent",
-                   .why = "its version and the command's do not fit",
-                   .remedy = "weir version"});
-  }
-  const int code = ExitCodeOf(outcomes);
-  return code == kExitDone && flows.exit_empty && printer.printed() == 0 ? kExitNegative : code;
+  return Conclude(options, printer, outcomes, interrupter.interrupted());
 }
 
 }  // namespace weir::cli

@@ -3,6 +3,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/run.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
@@ -44,11 +45,13 @@ std::vector<std::string> CertificateRow(const v1::WorkloadStatus& workload, cons
           certificate.last_error().empty() ? "-" : Printable(certificate.last_error())};
 }
 
-int PrintList(const GlobalOptions& global, const ListOptions& list, Table table, RowOf row_of) {
+int PrintList(const GlobalOptions& global, const ListOptions& list, const ListForm& form,
+              Table table, RowOf row_of) {
   auto gathered = Gather<v1::WorkloadList>(global, "/v1/workloads");
   const Style style = StyleOf(global);
   const auto now = base::SystemClock().WallNow();
   std::size_t rows = 0;
+  bool structured = false;
   for (v1::WorkloadList& answer : gathered.answers) {
     v1::WorkloadList shown = answer;
     shown.clear_workloads();
@@ -59,11 +62,14 @@ int PrintList(const GlobalOptions& global, const ListOptions& list, Table table,
         ++rows;
       }
     }
-    if (list.format == Format::kJson) {
-      (void)std::fputs(ToPrettyJson(shown).c_str(), stdout);
+    if (const auto printed = PrintStructured(shown, form, list.output, style, kExitDone)) {
+      structured = true;
+      if (*printed != kExitDone) {
+        return *printed;
+      }
     }
   }
-  if (rows != 0 && list.format != Format::kJson) {
+  if (rows != 0 && !structured) {
     (void)std::fputs(table.Take().c_str(), stdout);
   }
   if (rows == 0 && !gathered.answers.empty() && !list.name.empty()) {
@@ -72,7 +78,7 @@ int PrintList(const GlobalOptions& global, const ListOptions& list, Table table,
                    .why = {},
                    .remedy = "weir workloads"});
   }
-  if (rows == 0 && !gathered.answers.empty() && list.format != Format::kJson) {
+  if (rows == 0 && !gathered.answers.empty() && !structured) {
     (void)std::fputs("no workload is enrolled here\n", stderr);
   }
   return gathered.exit_code;
@@ -81,13 +87,13 @@ int PrintList(const GlobalOptions& global, const ListOptions& list, Table table,
 }  // namespace
 
 int RunWorkloads(const Options& options) {
-  return PrintList(options.global, options.workloads,
+  return PrintList(options.global, options.workloads, {"workloads", "{namespace}/{name}"},
                    Table({"WORKLOAD", "NODE", "KIND", "ADDRESSES", "MODE", "IDENTITY", "STATE"}),
                    WorkloadRow);
 }
 
 int RunCerts(const Options& options) {
-  return PrintList(options.global, options.certs,
+  return PrintList(options.global, options.certs, {"workloads", "{identity}"},
                    Table({"IDENTITY", "SERIAL", "NOT AFTER", "LEFT", "ISSUER", "LAST ERROR"}),
                    CertificateRow);
 }

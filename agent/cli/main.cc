@@ -87,13 +87,12 @@ std::vector<std::string> KnownNames(std::string_view placeholder) {
 }
 
 // Names that only a running agent knows; a shell waits for them, so not for long.
-std::vector<std::string> LiveNames(const std::string& socket, std::string_view placeholder) {
+std::vector<std::string> LiveNames(const GlobalOptions& options, std::string_view placeholder) {
   std::vector<std::string> names = KnownNames(placeholder);
   if (!names.empty()) {
     return names;
   }
-  constexpr auto kPatience = std::chrono::milliseconds(300);
-  Agent agent(socket, kPatience);
+  Agent agent(options.sockets.front(), options.timeout);
   if (placeholder == "RULE") {
     v1::TopList rules;
     if (agent.Get("/v1/top?by=policy&window=1h", rules)) {
@@ -128,12 +127,16 @@ std::vector<std::string> LiveNames(const std::string& socket, std::string_view p
 }
 
 int RunComplete(const CommandLine& line, const std::vector<std::string>& words) {
-  // The socket of WEIR_SOCKET or the usual one: what is being typed is not parsed.
+  // The socket of WEIR_SOCKET or the usual one, and the patience of WEIR_TIMEOUT or that of
+  // who types: what is being typed is not parsed.
   CommandLine defaults;
   const auto parsed = defaults.Parse({});
+  GlobalOptions options = defaults.options().global;
+  if (options.timeout == GlobalOptions().timeout) {
+    options.timeout = std::chrono::milliseconds(300);
+  }
   const auto live = [&](std::string_view placeholder) {
-    return parsed ? LiveNames(defaults.options().global.sockets.front(), placeholder)
-                  : std::vector<std::string>();
+    return parsed ? LiveNames(options, placeholder) : std::vector<std::string>();
   };
   for (const std::string& candidate : Complete(line.Describe(), words, live)) {
     (void)std::puts(candidate.c_str());

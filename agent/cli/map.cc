@@ -14,7 +14,10 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/cli/edge_text.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
+#include "agent/cli/map_diff.h"
 #include "agent/cli/run.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
@@ -22,11 +25,6 @@
 
 namespace weir::cli {
 namespace {
-
-// Requests where there were any, else connections: what the shares of an edge are of.
-std::uint64_t CallsOf(const v1::Edge& edge) {
-  return edge.requests() != 0 ? edge.requests() : edge.connections();
-}
 
 // Two agents see the two ends of one edge, so it is taken from the one that saw more of it
 // and never added up.
@@ -51,40 +49,6 @@ v1::ServiceMap Merge(const std::vector<v1::ServiceMap>& answers) {
     *merged.add_edges() = edge;
   }
   return merged;
-}
-
-std::string Rate(const v1::Edge& edge, double window_seconds) {
-  return window_seconds > 0
-             ? fmt::format("{:.1f}/s", static_cast<double>(CallsOf(edge)) / window_seconds)
-             : "-";
-}
-
-std::string ProtectedShare(const v1::Edge& edge) {
-  return Percent(edge.tunnel() + edge.local(), edge.tunnel() + edge.local() + edge.plain());
-}
-
-// "turn 60 %, header 40 %": where parents of the requests were known from.
-std::string ParentShares(const v1::Edge& edge) {
-  std::vector<std::pair<std::uint64_t, std::string>> shares;
-  std::uint64_t total = 0;
-  for (const auto& [source, count] : edge.parent_sources()) {
-    if (count != 0) {
-      shares.emplace_back(count, source);
-      total += count;
-    }
-  }
-  std::ranges::sort(shares, [](const auto& left, const auto& right) {
-    return std::pair(right.first, left.second) < std::pair(left.first, right.second);
-  });
-  std::vector<std::string> texts;
-  for (const auto& [count, source] : shares) {
-    texts.push_back(source + " " + Percent(count, total));
-  }
-  return texts.empty() ? "-" : Join(texts, ", ");
-}
-
-std::string ErrorShare(const v1::Edge& edge) {
-  return Percent(edge.errors(), edge.requests() + edge.connections());
 }
 
 std::string TextOf(const v1::ServiceMap& map, const Style& style) {
@@ -234,6 +198,28 @@ Outcome<v1::ServiceMap> Select(const v1::ServiceMap& map, const MapOptions& opti
   return selected;
 }
 
+// What --diff prints: how the edges that the flags leave differ from those of a file.
+int PrintDiff(const v1::ServiceMap& map, const Options& options) {
+  if (options.map.output.format != Format::kText) {
+    return Report({.exit_code = kExitUsage,
+                   .what = "--diff is a table",
+                   .why = "what was kept and what is there now have JSON forms of their own",
+                   .remedy = "weir map --diff FILE"});
+  }
+  const auto before = ReadMap(options.map.diff);
+  if (!before) {
+    return Report(before.error());
+  }
+  const auto selected = Select(*before, options.map);
+  const auto differences = DiffOf(selected ? *selected : v1::ServiceMap(), map);
+  (void)std::fputs(DiffText(differences, StyleOf(options.global)).c_str(), stdout);
+  if (!options.global.quiet) {
+    (void)std::fprintf(stderr, "%zu of %d edges differ from %s\n", differences.size(),
+                       map.edges_size(), Printable(options.map.diff).c_str());
+  }
+  return kExitDone;
+}
+
 // What --since takes, as the age that the API wants.
 Outcome<std::string> WindowOf(const std::string& since) {
   const auto now = base::SystemClock().WallNow();
@@ -269,16 +255,18 @@ int RunMap(const Options& options) {
     return Report(selected.error());
   }
   const v1::ServiceMap& map = *selected;
-  std::string text;
-  if (options.map.format == Format::kJson) {
-    text = ToPrettyJson(map);
-  } else if (options.map.format == Format::kDot) {
-    text = DotOf(map);
-  } else if (options.map.format == Format::kMermaid) {
-    text = MermaidOf(map);
-  } else {
-    text = TextOf(map, StyleOf(options.global));
+  const Style style = StyleOf(options.global);
+  const Format format = options.map.output.format;
+  if (!options.map.diff.empty()) {
+    return PrintDiff(map, options);
   }
+  if (const auto printed =
+          PrintStructured(map, {"edges", ""}, options.map.output, style, gathered.exit_code)) {
+    return *printed;
+  }
+  const std::string text = format == Format::kDot       ? DotOf(map)
+                           : format == Format::kMermaid ? MermaidOf(map)
+                                                        : TextOf(map, style);
   (void)std::fputs(text.c_str(), stdout);
   if (!options.global.quiet) {
     (void)std::fprintf(stderr, "%zu edges in %s, folded %s, node %s\n",

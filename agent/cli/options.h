@@ -29,11 +29,23 @@ enum class Format : std::uint8_t {
   kWide,
   kTree,
   kWaterfall,
+  kDict,
   kJson,
   kJsonLines,
+  kYaml,
+  kOtlp,
+  kName,
+  kCustom,
+  kTemplate,
   kDot,
   kMermaid,
   kJunit
+};
+
+// What -o said.
+struct Output {
+  Format format = Format::kText;
+  std::string argument{};  // of custom= and template=
 };
 
 // Style of standard output.
@@ -68,18 +80,20 @@ struct FlowsOptions {
   bool numeric = false;
   bool tree = false;                // each below its parent, if that is there
   std::vector<std::string> fields;  // columns, or members of the JSON form; empty: all
-  Format format = Format::kCompact;
+  std::string input_file;           // lines that were kept, "-": standard input; empty: the agent
+  Output output{.format = Format::kCompact};
 };
 
 struct StatusOptions {
   bool check = false;
   std::string workload;
-  Format format = Format::kText;
+  Output output;
 };
 
 enum class FailOn : std::uint8_t { kWarn, kFail };
 
 struct CheckOptions {
+  std::string subject;  // a workload or unit:NAME; empty: the node
   bool pre = false;
   bool verbose = false;
   std::string describe;  // a code
@@ -90,7 +104,7 @@ struct CheckOptions {
   bool ignore_warnings = false;  // --wait waits for failures only
   bool clean_leftovers = false;
   std::string agent_config;  // for --pre and --clean-leftovers; empty: the usual one
-  Format format = Format::kText;
+  Output output;
 };
 
 struct TracesOptions {
@@ -100,7 +114,7 @@ struct TracesOptions {
   std::optional<std::string> slow;  // the slowest first; a duration: as long as this or longer
   std::string service;
   bool errors = false;
-  Format format = Format::kText;
+  Output output;
 };
 
 struct MapOptions {
@@ -109,10 +123,11 @@ struct MapOptions {
   std::uint32_t depth = 1;    // edges between it and what is shown
   double min_rps = 0;
   bool unencrypted = false;  // only edges with traffic in the clear
-  Format format = Format::kText;
+  std::string diff;          // an earlier map's JSON form, to be compared with; "-": standard input
+  Output output;
 };
 
-enum class TopSort : std::uint8_t { kRate, kP99, kErrors, kBytes };
+enum class TopSort : std::uint8_t { kRate, kP99, kErrors, kBytes, kCpu };
 
 struct TopOptions {
   std::string by = "pair";
@@ -121,12 +136,12 @@ struct TopOptions {
   std::uint64_t limit = 1000;
   std::chrono::milliseconds interval{2000};
   bool once = false;
-  Format format = Format::kText;
+  Output output;
 };
 
 struct ListOptions {
   std::string name;  // empty: all
-  Format format = Format::kText;
+  Output output;
 };
 
 struct ConfigCheckOptions {

@@ -8,6 +8,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/run.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
@@ -190,8 +191,9 @@ int RunStatus(const Options& options) {
     const v1::Status& status = gathered.answers[i];
     if (!options.status.workload.empty()) {
       found = PrintWorkload(status, options.status.workload, now) || found;
-    } else if (options.status.format == Format::kJson) {
-      (void)std::fputs(ToPrettyJson(status).c_str(), stdout);
+    } else if (const auto printed =
+                   PrintStructured(status, {}, options.status.output, style, code)) {
+      code = *printed;
     } else {
       (void)std::fputs((std::string(i == 0 ? "" : "\n") + FullText(status, style, now)).c_str(),
                        stdout);

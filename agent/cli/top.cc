@@ -14,6 +14,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/run.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
@@ -86,6 +87,33 @@ double ShareOf(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+// Of one CPU, over the time that the row's seconds are of; negative when nobody can tell.
+double CpuShareOf(const v1::TopRow& row) {
+  return row.has_cpu_seconds() && row.age_seconds() > 0 ? row.cpu_seconds() / row.age_seconds()
+                                                        : -1;
+}
+
+// Processes of the picture before, by node and pid: what they had used by then.
+using CpuMarks = std::map<std::pair<std::string, std::uint32_t>, v1::TopRow>;
+
+// Leaves in each row what its process has used since it was marked, if it was, and marks it
+// anew: the first picture shows a process's whole life, as ps does, the next ones what is new.
+void TakeCpuSince(CpuMarks& marks, v1::TopList& top) {
+  CpuMarks now;
+  for (v1::TopRow& row : *top.mutable_rows()) {
+    if (!row.has_cpu_seconds()) {
+      continue;
+    }
+    const auto [mark, is_new] = now.try_emplace({row.node(), row.pid()}, row);
+    const auto before = marks.find(mark->first);
+    if (before != marks.end() && before->second.age_seconds() < row.age_seconds()) {
+      row.set_cpu_seconds(row.cpu_seconds() - before->second.cpu_seconds());
+      row.set_age_seconds(row.age_seconds() - before->second.age_seconds());
+    }
+  }
+  marks = std::move(now);
+}
+
 double WeightOf(const v1::TopRow& row, TopSort sort) {
   switch (sort) {
     case TopSort::kRate:
@@ -96,6 +124,8 @@ double WeightOf(const v1::TopRow& row, TopSort sort) {
       return ShareOf(row.errors(), CallsOf(row));
     case TopSort::kBytes:
       return static_cast<double>(row.sent_bytes() + row.received_bytes());
+    case TopSort::kCpu:
+      return CpuShareOf(row);
   }
   return 0;
 }
@@ -155,6 +185,10 @@ std::string TableOf(const v1::TopList& top, std::size_t limit, const Style& styl
        {">RPS", ">ERR%", ">P50", ">P99", ">IN/s", ">OUT/s", ">CONNS", ">MTLS%", ">DENY/s"}) {
     header.emplace_back(name);
   }
+  const bool of_processes = top.by() == "pid";
+  if (of_processes) {
+    header.emplace_back(">CPU%");
+  }
   Table table(std::move(header), style.width);
   const double seconds = top.window_seconds();
   for (std::size_t i = 0; i < static_cast<std::size_t>(top.rows_size()) && i < limit; ++i) {
@@ -173,6 +207,10 @@ std::string TableOf(const v1::TopList& top, std::size_t limit, const Style& styl
              Paint(style, row.denied() == 0 ? Color::kNone : Color::kRed,
                    PerSecond(row.denied(), seconds))}) {
       cells.push_back(std::move(cell));
+    }
+    if (of_processes) {
+      const double share = CpuShareOf(row);
+      cells.push_back(share < 0 ? "-" : fmt::format("{:.1f}", 100 * share));
     }
     table.Add(std::move(cells));
   }
@@ -210,15 +248,41 @@ bool WaitForNext(std::chrono::milliseconds interval, const sigset_t& signals) {
   return ::sigtimedwait(&signals, nullptr, &time) < 0;
 }
 
+Outcome<void> CheckFlags(const TopOptions& top) {
+  if (top.output.format != Format::kText && !top.once) {
+    return std::unexpected(Failure{.exit_code = kExitUsage,
+                                   .what = "this output is one document and a live view has no end",
+                                   .why = {},
+                                   .remedy = "weir top --once -o json"});
+  }
+  if (top.sort == TopSort::kCpu && top.by != "pid") {
+    return std::unexpected(
+        Failure{.exit_code = kExitUsage,
+                .what = "--sort cpu is of processes, and a row is a " + top.by + " here",
+                .why = "the kernel counts CPU time by process",
+                .remedy = "weir top --by pid --sort cpu"});
+  }
+  return {};
+}
+
+// Prints one picture; the exit code, kExitDone if that worked.
+int Show(const v1::TopList& top, const Options& options, bool first, bool on_terminal) {
+  if (const auto printed = PrintStructured(top, {"rows", ""}, options.top.output,
+                                           StyleOf(options.global), kExitDone)) {
+    return *printed;
+  }
+  const std::string text = (first || on_terminal ? "" : "\n") + FrameOf(top, options, on_terminal);
+  (void)std::fputs(text.c_str(), stdout);
+  (void)std::fflush(stdout);
+  return kExitDone;
+}
+
 }  // namespace
 
 int RunTop(const Options& options) {
   const TopOptions& top = options.top;
-  if (top.format == Format::kJson && !top.once) {
-    return Report({.exit_code = kExitUsage,
-                   .what = "-o json is one document and a live view has no end",
-                   .why = {},
-                   .remedy = "weir top --once -o json"});
+  if (const auto checked = CheckFlags(top); !checked) {
+    return Report(checked.error());
   }
   sigset_t signals{};
   ::sigemptyset(&signals);
@@ -229,19 +293,18 @@ int RunTop(const Options& options) {
   }
   const bool on_terminal = !top.once && ::isatty(1) == 1;
   const std::string target = "/v1/top?by=" + top.by + "&window=" + UrlEncode(top.window);
+  CpuMarks marks;
   for (bool first = true;; first = false) {
     const auto gathered = Gather<v1::TopList>(options.global, target);
     if (gathered.answers.empty()) {
       return gathered.exit_code;
     }
     v1::TopList merged = Merge(gathered.answers, top.by);
+    TakeCpuSince(marks, merged);
     Sort(merged, top.sort);
-    const std::string text =
-        top.format == Format::kJson
-            ? ToPrettyJson(merged)
-            : (first || on_terminal ? "" : "\n") + FrameOf(merged, options, on_terminal);
-    (void)std::fputs(text.c_str(), stdout);
-    (void)std::fflush(stdout);
+    if (const int shown = Show(merged, options, first, on_terminal); shown != kExitDone) {
+      return shown;
+    }
     const bool enough = top.once || !WaitForNext(top.interval, signals);
     if (enough) {
       if (!options.global.quiet) {

@@ -9,6 +9,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/gather.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/run.h"
 #include "agent/cli/span_tree.h"
 #include "agent/cli/terminal.h"
@@ -89,7 +90,47 @@ std::string TreeOf(const std::vector<const v1::TraceSpan*>& spans, const Style& 
   return table.Take();
 }
 
-// The spans along the time: "=" where a server, "-" where a client, "!" where it failed.
+// The parts of a span's time, each with the mark that fills it in a bar, how it is called and
+// where it ends. A part that did not happen is not there.
+struct Part {
+  char mark;
+  std::string name;
+  double end_seconds;
+};
+
+std::vector<Part> PartsOf(const v1::TraceSpan& span) {
+  const char waiting = span.error() ? '!' : span.kind() == "client" ? '-' : '=';
+  const std::map<std::string, Part> known = {
+      {"weir.tunnel.ready", {'~', "tunnel", 0}},
+      {"weir.upstream.connected", {'+', "connect", 0}},
+      {"weir.response.first_byte", {waiting, "first byte", 0}}};
+  std::vector<Part> parts;
+  bool answered = false;
+  for (const v1::SpanEvent& event : span.events()) {
+    if (const auto part = known.find(event.name()); part != known.end()) {
+      parts.push_back(part->second);
+      parts.back().end_seconds = event.offset_seconds();
+      answered = part->first == "weir.response.first_byte";
+    }
+  }
+  parts.push_back(answered ? Part{'#', "body", span.duration_seconds()}
+                           : Part{waiting, "rest", span.duration_seconds()});
+  return parts;
+}
+
+// "tunnel 1.2ms, connect 300us, first byte 4.0ms, body 80us"
+std::string PartsText(const v1::TraceSpan& span) {
+  std::vector<std::string> texts;
+  double before = 0;
+  for (const Part& part : PartsOf(span)) {
+    texts.push_back(part.name + " " + FormatDuration(std::max(part.end_seconds - before, 0.0)));
+    before = part.end_seconds;
+  }
+  return span.events().empty() ? "-" : Join(texts, ", ");
+}
+
+// The spans along the time: "=" where a server, "-" where a client, "!" where it failed. Where
+// it is known what a span waited for, that part is filled with a mark of its own.
 std::string WaterfallOf(const std::vector<const v1::TraceSpan*>& spans, const Style& style) {
   constexpr std::size_t kWidthInPipe = 120;
   constexpr std::size_t kBesideBar = 60;  // what the other columns take on a usual screen
@@ -101,39 +142,54 @@ std::string WaterfallOf(const std::vector<const v1::TraceSpan*>& spans, const St
     const double share = extent.seconds > 0 ? seconds / extent.seconds : 0;
     return std::min(static_cast<std::size_t>(share * static_cast<double>(bar)), bar - 1);
   };
-  Table table({"SERVICE", "TIME", ">DURATION", ">STATUS", "NAME"});
+  const bool split =
+      std::ranges::any_of(spans, [](const auto* span) { return !span->events().empty(); });
+  std::vector<std::string> header = {"SERVICE", "TIME", ">DURATION", ">STATUS", "NAME"};
+  if (split) {
+    header.emplace_back("PARTS");
+  }
+  Table table(std::move(header));
   for (const SpanPlace& place : PlacesOf(spans)) {
     const v1::TraceSpan& span = *spans[place.index];
     const double begin = SecondsBetween(extent.start, ToWallTime(span.start()));
     const std::size_t first = column(begin);
     const std::size_t last = std::max(first, column(begin + span.duration_seconds()));
-    const char mark = span.error() ? '!' : span.kind() == "client" ? '-' : '=';
+    std::string filled;
+    for (const Part& part : PartsOf(span)) {
+      const std::size_t end = std::max(first, column(begin + part.end_seconds)) - first;
+      filled.resize(std::max(filled.size(), end), part.mark);
+    }
+    filled.resize(last - first + 1, PartsOf(span).back().mark);
     const std::string line = "[" + std::string(first, ' ') +
-                             Paint(style, span.error() ? Color::kRed : Color::kCyan,
-                                   std::string(last - first + 1, mark)) +
+                             Paint(style, span.error() ? Color::kRed : Color::kCyan, filled) +
                              std::string(bar - last - 1, ' ') + "]";
-    table.Add({place.lead + Paint(style, Color::kBold, Printable(span.service())), line,
-               FormatDuration(span.duration_seconds()), ResultOf(span, style),
-               Printable(span.name())});
+    std::vector<std::string> row = {
+        place.lead + Paint(style, Color::kBold, Printable(span.service())), line,
+        FormatDuration(span.duration_seconds()), ResultOf(span, style), Printable(span.name())};
+    if (split) {
+      row.push_back(PartsText(span));
+    }
+    table.Add(std::move(row));
   }
-  return table.Take();
+  return table.Take() + (split ? "~ tunnel  + connect  - = first byte  # body  ! failed\n" : "");
 }
 
-std::string JsonOf(const std::vector<v1::Trace>& answers,
-                   const std::vector<const v1::TraceSpan*>& spans) {
+v1::Trace JoinSpans(const std::vector<v1::Trace>& answers,
+                    const std::vector<const v1::TraceSpan*>& spans) {
   v1::Trace joined = answers.front();
   joined.clear_spans();
   for (const v1::TraceSpan* span : spans) {
     *joined.add_spans() = *span;
   }
-  return ToPrettyJson(joined);
+  return joined;
 }
 
 int PrintTrace(const std::vector<v1::Trace>& answers, const Options& options) {
   const auto spans = SpansOf(answers);
-  if (options.traces.format == Format::kJson) {
-    (void)std::fputs(JsonOf(answers, spans).c_str(), stdout);
-    return kExitDone;
+  const Style style = StyleOf(options.global);
+  if (const auto printed = PrintStructured(JoinSpans(answers, spans), {"spans", "{spanId}"},
+                                           options.traces.output, style, kExitDone)) {
+    return *printed;
   }
   std::set<std::string> services;
   std::size_t errors = 0;
@@ -141,12 +197,11 @@ int PrintTrace(const std::vector<v1::Trace>& answers, const Options& options) {
     services.insert(span->service());
     errors += span->error() ? 1 : 0;
   }
-  const Style style = StyleOf(options.global);
   const std::string text =
       fmt::format("trace {}: {} spans, {} services, {} errors, {}\n{}", options.traces.id,
                   spans.size(), services.size(), errors, FormatDuration(ExtentOf(spans).seconds),
-                  options.traces.format == Format::kWaterfall ? WaterfallOf(spans, style)
-                                                              : TreeOf(spans, style));
+                  options.traces.output.format == Format::kWaterfall ? WaterfallOf(spans, style)
+                                                                     : TreeOf(spans, style));
   (void)std::fputs(text.c_str(), stdout);
   return kExitDone;
 }
@@ -244,7 +299,7 @@ v1::TraceList Merge(const std::vector<v1::TraceList>& answers, const TracesOptio
 }  // namespace
 
 int RunTraces(const Options& options) {
-  const Format format = options.traces.format;
+  const Format format = options.traces.output.format;
   if (options.traces.id.empty() && (format == Format::kTree || format == Format::kWaterfall)) {
     return Report({.exit_code = kExitUsage,
                    .what = "a tree and a waterfall are of one trace, and none is named",
@@ -263,11 +318,11 @@ int RunTraces(const Options& options) {
     return gathered.exit_code;
   }
   const v1::TraceList list = Merge(gathered.answers, options.traces);
-  if (options.traces.format == Format::kJson) {
-    (void)std::fputs(ToPrettyJson(list).c_str(), stdout);
-    return gathered.exit_code;
-  }
   const Style style = StyleOf(options.global);
+  if (const auto printed = PrintStructured(list, {"traces", "{traceId}"}, options.traces.output,
+                                           style, gathered.exit_code)) {
+    return *printed;
+  }
   const auto now = base::SystemClock().WallNow();
   Table table({"TRACE", "TIME", ">DURATION", ">SPANS", ">SERVICES", ">ERRORS", "ROOT", "NAME"},
               style.width);

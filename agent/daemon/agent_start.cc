@@ -273,12 +273,13 @@ admin::Providers Agent::MakeProviders() {
                        .workers = worker_count_,
                        .log_level = board_.Get()->agent.log_level});
   };
-  providers.checks = [this] {
+  providers.checks = [this](std::string_view subject) -> std::optional<v1::CheckReport> {
     const auto facts = board_.Get();
-    return RunChecks({.facts = facts,
-                      .datapath = DatapathOptions(facts->agent, worker_count_),
-                      .exports = exporters_->status(),
-                      .pipeline = pipeline_->counters()});
+    const CheckInput input{.facts = facts,
+                           .datapath = DatapathOptions(facts->agent, worker_count_),
+                           .exports = exporters_->status(),
+                           .pipeline = pipeline_->counters()};
+    return subject.empty() ? RunChecks(input) : RunChecksOf(input, subject);
   };
   providers.traces = [this](const admin::TraceQuery& query) {
     return ListTraces(traces_, query, agent_.node_name);

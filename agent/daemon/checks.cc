@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <iterator>
 #include <string>
 
 #include "agent/base/file.h"
@@ -227,6 +228,9 @@ void CheckProbes(const ControlFacts& facts, Report& report) {
     report.Ok("WK303", "enrolment",
               fmt::format("{} workloads answered a probe through the real hooks", good));
   }
+}
+
+void CheckWaysAround(const ControlFacts& facts, Report& report) {
   std::string ways;
   for (const auto& counter : facts.kernel_counters) {
     if (counter.reason.find("device") != std::string::npos && counter.value > 0) {
@@ -399,6 +403,55 @@ void CheckExporters(const CheckInput& input, Report& report) {
   }
 }
 
+v1::CheckReport EmptyReport(const ControlFacts& facts) {
+  v1::CheckReport report;
+  report.set_api_version("weir/v1");
+  report.set_version(WEIR_VERSION);
+  report.set_node(facts.agent.node_name);
+  return report;
+}
+
+const config::WorkloadConfig* FindSubject(const ControlFacts& facts, std::string_view subject) {
+  constexpr std::string_view kUnit = "unit:";
+  const auto is_meant = [&](const config::WorkloadConfig& workload) {
+    if (!subject.starts_with(kUnit)) {
+      return workload.display_name() == subject || workload.name == subject;
+    }
+    const std::string_view unit = subject.substr(kUnit.size());
+    return workload.match_kind == config::MatchKind::kUnit &&
+           (workload.match == unit || workload.match == std::string(unit) + ".service");
+  };
+  const auto found = std::ranges::find_if(facts.agent.workloads, is_meant);
+  return found == facts.agent.workloads.end() ? nullptr : &*found;
+}
+
+// What of `all` is about one workload.
+ControlFacts FactsOf(const ControlFacts& all, const config::WorkloadConfig& workload) {
+  const std::string name = workload.display_name();
+  ControlFacts facts;
+  facts.agent = all.agent;
+  facts.agent.workloads = {workload};
+  facts.snapshot = all.snapshot;
+  facts.hooks = all.hooks;
+  std::ranges::copy_if(all.present, std::back_inserter(facts.present),
+                       [&](const auto& each) { return each.workload == name; });
+  std::ranges::copy_if(all.enrolments, std::back_inserter(facts.enrolments),
+                       [&](const auto& each) { return each.name == name; });
+  std::ranges::copy_if(all.preexisting, std::back_inserter(facts.preexisting),
+                       [&](const auto& each) { return each.name == name; });
+  if (const auto problem = all.problems.find(name); problem != all.problems.end()) {
+    facts.problems.insert(*problem);
+  }
+  for (const auto& enrolment : facts.enrolments) {
+    std::ranges::copy_if(all.svids, std::back_inserter(facts.svids),
+                         [&](const auto& each) { return each.id == enrolment.id; });
+    if (const auto probed = all.probed_at.find(enrolment.id); probed != all.probed_at.end()) {
+      facts.probed_at.insert(*probed);
+    }
+  }
+  return facts;
+}
+
 }  // namespace
 
 void FillCheck(const datapath::CheckResult& from, v1::CheckResult& to) {
@@ -428,10 +481,7 @@ void FillCheck(const datapath::CheckResult& from, v1::CheckResult& to) {
 v1::CheckReport RunChecks(const CheckInput& input) {
   const auto start = base::SystemClock().Now();
   const ControlFacts& facts = *input.facts;
-  v1::CheckReport message;
-  message.set_api_version("weir/v1");
-  message.set_version(WEIR_VERSION);
-  message.set_node(facts.agent.node_name);
+  v1::CheckReport message = EmptyReport(facts);
   for (const auto& result :
        datapath::Preflight(input.datapath, static_cast<unsigned>(facts.agent.workloads.size()))) {
     FillCheck(result, *message.add_results());
@@ -446,11 +496,41 @@ v1::CheckReport RunChecks(const CheckInput& input) {
   CheckState(facts, report);
   CheckEnrolment(facts, report);
   CheckProbes(facts, report);
+  CheckWaysAround(facts, report);
   CheckCertificates(facts, report);
   CheckAuthority(facts, report);
   CheckClock(facts, report);
   CheckDocuments(facts, report);
   CheckExporters(input, report);
+  message.set_duration_seconds(ToSeconds(base::SystemClock().Now() - start));
+  return message;
+}
+
+std::optional<v1::CheckReport> RunChecksOf(const CheckInput& input, std::string_view subject) {
+  const auto start = base::SystemClock().Now();
+  const config::WorkloadConfig* const workload = FindSubject(*input.facts, subject);
+  if (workload == nullptr) {
+    return std::nullopt;
+  }
+  const ControlFacts facts = FactsOf(*input.facts, *workload);
+  const std::string name = workload->display_name();
+  v1::CheckReport message = EmptyReport(facts);
+  Report report(message);
+  if (facts.enrolments.empty() && facts.problems.empty()) {
+    report.Warn("WK301", "enrolment", name + " is configured and not on this node now",
+                fmt::format("start it, or look at its match in agent.yaml: {} {}",
+                            config::ToString(workload->match_kind), workload->match));
+  } else {
+    CheckHooks(facts, report);
+    CheckEnrolment(facts, report);
+    CheckProbes(facts, report);
+    if (facts.svids.empty()) {
+      report.Fail("WK401", "identity", name + " has no certificate",
+                  "weir certs; journalctl -u weir-agent");
+    } else {
+      CheckCertificates(facts, report);
+    }
+  }
   message.set_duration_seconds(ToSeconds(base::SystemClock().Now() - start));
   return message;
 }

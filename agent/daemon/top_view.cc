@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "agent/base/utf8.h"
+#include "agent/daemon/process_cpu.h"
 #include "agent/daemon/timestamp.h"
 #include "agent/export/top_table.h"
 #include "weir/v1/admin.pb.h"
@@ -47,6 +48,10 @@ void FillRow(const telemetry::TopRow& from, const std::string& node, v1::TopRow&
   to.set_received_bytes(from.received_bytes);
   to.set_p50_seconds(ToSeconds(from.p50));
   to.set_p99_seconds(ToSeconds(from.p99));
+  if (const auto cpu = from.pid != 0 ? CpuOf(from.pid, from.name) : std::nullopt) {
+    to.set_cpu_seconds(cpu->cpu_seconds);
+    to.set_age_seconds(cpu->age_seconds);
+  }
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)weir::admin::ParseTraceQuery(*target, weir::test::kFlowsBegin);
     (void)weir::admin::ParseMapWindow(*target);
     (void)weir::admin::ParseTopQuery(*target);
+    (void)weir::admin::ParseCheckSubject(*target);
   }
   return 0;
 }

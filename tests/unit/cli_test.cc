@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <boost/json.hpp>
 #include <string>
 
 #include "agent/admin/filter.h"
@@ -11,6 +12,7 @@
 #include "agent/cli/filter_flags.h"
 #include "agent/cli/flow_rows.h"
 #include "agent/cli/help.h"
+#include "agent/cli/json_forms.h"
 #include "agent/cli/span_tree.h"
 #include "agent/cli/terminal.h"
 #include "agent/cli/text.h"
@@ -115,7 +117,8 @@ TEST(CompletionTest, OffersCommandsFlagsAndValues) {
   EXPECT_EQ(Candidates({"fl"}), Words({"flows"}));
   EXPECT_EQ(Candidates({"config", ""}), Words({"check"}));
   EXPECT_EQ(Candidates({"flows", "--max"}), Words({"--max-rps"}));
-  EXPECT_EQ(Candidates({"flows", "-o", ""}), Words({"compact", "json", "jsonl", "table", "wide"}));
+  EXPECT_EQ(Candidates({"flows", "-o", ""}), Words({"compact", "dict", "json", "jsonl", "otlp",
+                                                    "table", "template=", "wide", "yaml"}));
   EXPECT_EQ(Candidates({"flows", "--verdict", "deny,er"}), Words({"deny,error"}));
   EXPECT_EQ(Candidates({"flows", "--from-workload", "shop/"}), Words({"shop/cart", "shop/price"}));
   EXPECT_EQ(Candidates({"flows", "--not-from-wo"}), Words({"--not-from-workload"}));
@@ -137,6 +140,32 @@ TEST(CompletionTest, HasAScriptForEachShell) {
     EXPECT_NE(CompletionScript(shell).find("weir __complete"), std::string::npos) << shell;
   }
   EXPECT_EQ(CompletionScript("tcsh"), "");
+}
+
+TEST(YamlTest, QuotesWhatAReaderCouldTakeForSomethingElse) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"[]", "[]\n"},
+      {"{}", "{}\n"},
+      {R"(["a","1","true","No","a b","a: b","-","é","/x","a/b-c.d_e@f","","~","x\n"])",
+       "- a\n- \"1\"\n- \"true\"\n- \"No\"\n- \"a b\"\n- \"a: b\"\n- \"-\"\n- \"é\"\n- /x\n"
+       "- a/b-c.d_e@f\n- \"\"\n- \"~\"\n- \"x\\n\"\n"},
+      {R"({"a":{"b":[{"c":1,"d":{"e":null}},{"f":[]}]},"g":true})",
+       "a:\n  b:\n    - c: 1\n      d:\n        e: null\n    - f: []\ng: true\n"}};
+  for (const auto& [json, yaml] : cases) {
+    EXPECT_EQ(ToYaml(boost::json::parse(json)), yaml) << json;
+  }
+}
+
+TEST(TemplateTest, FillsMembersIn) {
+  const boost::json::value object =
+      boost::json::parse(R"({"a":{"b":"x","c":2},"tags":{"t.u":"v"},"e":"","n":null,"l":[1]})");
+  const auto render = [&](std::string_view text) { return Template::Parse(text)->Render(object); };
+  EXPECT_EQ(render("{a.b}-{a.c}"), "x-2\n");
+  EXPECT_EQ(render("{{{a.b}}}\\t!\\n"), "{x}\t!\n");
+  EXPECT_EQ(render("{tags.t.u} {e} {n} {none} {a.b.c} {l}"), "v - - - - [1]\n");
+  EXPECT_EQ(render(""), "\n");
+  EXPECT_FALSE(Template::Parse("{").has_value());
+  EXPECT_FALSE(Template::Parse("a {} b").has_value());
 }
 
 TEST(TextTest, FormatsNumbersForPeople) {
