@@ -223,6 +223,9 @@ void TunnelConnection::OnHandshakeDone() {
   mux_ = std::make_unique<http::TunnelMux>(mux_config_, output_, handler, context_.budget);
   const Reason reason = owner_.OnTunnelUp(*this);
   if (reason != Reason::kNone) {
+    if (!is_client()) {
+      mux_->Start(context_.loop.now());  // a GOAWAY that says why is nothing without SETTINGS
+    }
     Close(reason, "peer not admitted");
     return;
   }

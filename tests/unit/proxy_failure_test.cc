@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -85,12 +86,12 @@ class FailureTest : public ::testing::Test {
     ASSERT_TRUE(record.span.has_value());
     EXPECT_EQ(observe::ErrorType(record.flow, record.span->is_client), error_type);
   }
-  // A workload of the other root that trusts the bed's as well.
+  // A workload of another trust domain that trusts the bed's as well.
   static std::shared_ptr<const tls::WorkloadTls> Stranger(const TestPki& other, const TestPki& own,
                                                           std::string_view path,
                                                           std::string_view node) {
     tls::TrustBundles both = own.Bundles();
-    both.begin()->second += other.Bundles().begin()->second;
+    both.merge(other.Bundles());
     auto made = tls::WorkloadTls::Create(other.Issue(path, node), both, base::SystemClock());
     EXPECT_TRUE(made.has_value());
     return made.value_or(nullptr);
@@ -183,7 +184,7 @@ TEST_F(FailureTest, TellsTheCallersErrorsFromTheServers) {
 }
 
 TEST_F(FailureTest, SaysThatTheServerDoesNotTakeTheClientsCertificate) {
-  const TestPki other("mesh.test", base::SystemClock());
+  const TestPki other("two.test", base::SystemClock());
   bed_.workers(0).InstallCredential(bed_.pod(client_).id,
                                     Stranger(other, bed_.pki(), "/ns/test/sa/client", "node-0"));
   AskInVain(application_.endpoint);
@@ -194,7 +195,7 @@ TEST_F(FailureTest, SaysThatTheServerDoesNotTakeTheClientsCertificate) {
 }
 
 TEST_F(FailureTest, SaysThatTheClientDoesNotTakeTheServersCertificate) {
-  const TestPki other("mesh.test", base::SystemClock());
+  const TestPki other("two.test", base::SystemClock());
   bed_.workers(1).InstallCredential(bed_.pod(server_).id,
                                     Stranger(other, bed_.pki(), "/ns/test/sa/server", "node-1"));
   AskInVain(application_.endpoint);
@@ -240,6 +241,25 @@ TEST_F(FailureTest, SaysThatTheTlsHandshakeTookTooLong) {
   EXPECT_EQ(record.flow.timing.tunnel_wait.count(), -1) << "it never was ready";
 }
 
+// Carries bytes between two sockets while it lives.
+class Wire {
+ public:
+  Wire(int one, int other)
+      : ends_{one, other}, thread_([one, other] { PassBothWays(one, other); }) {}
+  Wire(const Wire&) = delete;
+  Wire& operator=(const Wire&) = delete;
+  ~Wire() {
+    for (const int end : ends_) {
+      (void)::shutdown(end, SHUT_RDWR);
+    }
+    thread_.join();
+  }
+
+ private:
+  std::array<int, 2> ends_;
+  std::thread thread_;
+};
+
 // The first request waits for the tunnel and for the upstream, the next one for neither.
 TEST_F(FailureTest, SplitsTheTimeOfTheRequestThatWaited) {
   const auto between = Listen("127.0.0.1", 0);
@@ -251,8 +271,10 @@ TEST_F(FailureTest, SplitsTheTimeOfTheRequestThatWaited) {
   ASSERT_TRUE(SendText(pair.client.get(), kRequest));
   // Only now, with the request there, can the tunnel become ready.
   const auto near = AcceptOne(between.get());
-  const auto far = bed_.ConnectFromOutside(application_.endpoint);
-  std::thread wire([&] { PassBothWays(near.get(), far.get()); });
+  const auto far = Dial(application_.endpoint.address.ToString(), application_.endpoint.port,
+                        {.source = bed_.pod(client_).address.ToString(), .device = {}});
+  ASSERT_TRUE(near.valid() && far.has_value());
+  const Wire wire(near.get(), far->get());
   pair.server = AcceptOne(application_.listener.get());
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(ReadHead(pair.server.get()).starts_with("GET /x"));
@@ -278,10 +300,6 @@ TEST_F(FailureTest, SplitsTheTimeOfTheRequestThatWaited) {
   EXPECT_GE(next.first_byte.count(), 0);
   EXPECT_EQ(nth(1, 0).tunnel_wait.count(), -1) << "a server waits for no tunnel";
   EXPECT_EQ(nth(1, 1).upstream_connect.count(), -1);
-  pair = Pair{};
-  (void)::shutdown(near.get(), SHUT_RDWR);
-  (void)::shutdown(far.get(), SHUT_RDWR);
-  wire.join();
 }
 
 }  // namespace

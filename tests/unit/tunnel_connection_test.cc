@@ -140,9 +140,9 @@ TEST_F(TunnelConnectionTest, RefusesAPeerOfAnotherTrustDomain) {
 }
 
 TEST_F(TunnelConnectionTest, IsToldWhenTheServerRefusesItsCertificate) {
-  const test::TestPki other("one.test", clock_);  // the same name, another root
-  tls::TrustBundles both = other.Bundles();
-  both.begin()->second += pki_.Bundles().begin()->second;
+  const test::TestPki other("two.test", clock_);
+  tls::TrustBundles both = other.Bundles();  // it trusts the server, and not the other way round
+  both.merge(pki_.Bundles());
   mesh_.svids[kAlice] =
       tls::WorkloadTls::Create(other.Issue("/ns/a/sa/alice", "node-a"), both, clock_).value();
   Session& session = Open();
