@@ -24,25 +24,26 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
              {"weir flows --last 100 --fields time,src,dst,status,policy", "the columns you want"},
              {"weir flows --all -o jsonl | jq .http.path", "every path, for another tool"},
              {"weir flows --input-file kept.jsonl --status 5xx", "from what -o jsonl kept"}},
-        .text = "Filter flags are joined by `and`; a list by commas means any of them. Those of a "
-                "side have --from- and --to- forms (--from-workload, --to-port), and each has a "
-                "--not- twin (--not-status, --not-from-ip).\n"
-                "--fields takes the columns of -o wide in lower case: time, dir, src, dst, proto, "
-                "method, path, status, dur, verdict, mtls, trace, node, src-id, dst-id, orig-dst, "
-                "via, bytes-in, bytes-out, tls-ver, cert-exp, policy, reason, parent, parent-src, "
-                "conn-id, req#, retries, pid, comm, tags, and the parts of the time: tunnel, "
-                "connect, first-byte (each since the start), body; with -o json, jsonl and yaml "
-                "members of the JSON form: time, source.workload, http.status.\n"
-                "-o template=TEXT fills such members in: 'template={time} {source.workload} "
-                "{http.path}'; a brace itself is written twice. -o otlp are OTLP log records in "
-                "JSON, one a line.\n"
-                "--header finds what MeshTrace keeps of headers (its tags); of other headers and of "
-                "bodies no value is kept.\n"
-                "On a terminal a table is kept within its width: long texts are shortened in the "
-                "middle and the last columns left out. --no-trunc and a pipe show everything.\n"
-                "Decrypted bytes are not kept anywhere, so there is no capture of them.\n"
-                "The last line on standard error says how many flows were looked at, how many "
-                "matched and how many were lost before they could be looked at."}},
+        .text =
+            "Filter flags are joined by `and`; a list by commas means any of them. Those of a "
+            "side have --from- and --to- forms (--from-workload, --to-port), and each has a "
+            "--not- twin (--not-status, --not-from-ip).\n"
+            "--fields takes the columns of -o wide in lower case: time, dir, src, dst, proto, "
+            "method, path, status, dur, verdict, mtls, trace, node, src-id, dst-id, orig-dst, "
+            "via, bytes-in, bytes-out, tls-ver, cert-exp, policy, reason, parent, parent-src, "
+            "conn-id, req#, retries, pid, comm, tags, and the parts of the time: tunnel, "
+            "connect, first-byte (each since the start), body; with -o json, jsonl and yaml "
+            "members of the JSON form: time, source.workload, http.status.\n"
+            "-o template=TEXT fills such members in: 'template={time} {source.workload} "
+            "{http.path}'; a brace itself is written twice. -o otlp are OTLP log records in "
+            "JSON, one a line.\n"
+            "--header finds what MeshTrace keeps of headers (its tags); of other headers and of "
+            "bodies no value is kept.\n"
+            "On a terminal a table is kept within its width: long texts are shortened in the "
+            "middle and the last columns left out. --no-trunc and a pipe show everything.\n"
+            "Decrypted bytes are not kept anywhere, so there is no capture of them.\n"
+            "The last line on standard error says how many flows were looked at, how many "
+            "matched and how many were lost before they could be looked at."}},
       {"weir status",
        {.examples = {{"weir status", "one screen"},
                      {"weir status --check && echo fine", "for scripts"},
@@ -65,12 +66,13 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
                      {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736", "one as a tree"},
                      {"weir traces 4bf92f3577b34da6a3ce929d0e0e4736 -o waterfall",
                       "the same along the time"}},
-        .text = "Several --socket flags join the spans of several agents into one tree.\n"
-                "Where spans say what they waited for, the waterfall marks it: ~ for a tunnel, + for "
-                "the upstream, - (client) or = (server) for the first byte of the answer, # for its "
-                "body; ! where it failed.\n"
-                "PARENT says where the parent of a span was known from: a header, a hook in the "
-                "runtime, the same turn of the event loop, or the only open request."}},
+        .text =
+            "Several --socket flags join the spans of several agents into one tree.\n"
+            "Where spans say what they waited for, the waterfall marks it: ~ for a tunnel, + for "
+            "the upstream, - (client) or = (server) for the first byte of the answer, # for its "
+            "body; ! where it failed.\n"
+            "PARENT says where the parent of a span was known from: a header, a hook in the "
+            "runtime, the same turn of the event loop, or the only open request."}},
       {"weir map",
        {.examples = {{"weir map", "as a table"},
                      {"weir map --focus shop/cart --depth 2", "what is near one workload"},
