@@ -165,7 +165,7 @@ void StreamSession::TellProtocol() {
 
 void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange,
                                    std::size_t open) noexcept {
-  if (!tells_requests()) {
+  if (!tells_requests() || !up_open_) {  // what never reaches the application causes nothing
     return;
   }
   if (open > 1) {
@@ -176,7 +176,7 @@ void StreamSession::OnRequestStart(const observe::ExchangeResult& exchange,
 }
 
 void StreamSession::OnAllAnswered(bool broken_off) noexcept {
-  if (tells_requests()) {
+  if (tells_requests() && up_open_) {
     context_.options.causality->EndRequest(delivery_.request_handle, broken_off);
   }
 }
