@@ -70,4 +70,13 @@ std::string ToText(const std::vector<Diagnostic>& findings) {
   return text;
 }
 
+base::Error RefusalOf(const Diagnostics& diagnostics, std::string remedy) {
+  std::string text = "configuration refused: " + diagnostics.Errors().front().ToString();
+  if (diagnostics.error_count() > 1) {
+    text += " (and " + std::to_string(diagnostics.error_count() - 1) + " more)";
+  }
+  return base::Error(base::ErrorCode::kInvalidArgument, std::move(text))
+      .WithRemedy(std::move(remedy));
+}
+
 }  // namespace weir::config

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/base/error.h"
+
 namespace weir::config {
 
 // Place is where something stands in a file; `line` counts from 1, 0 is the whole file.
@@ -51,6 +53,10 @@ class Diagnostics {
   std::size_t error_count_ = 0;
   std::size_t warning_count_ = 0;
 };
+
+// Why a configuration is refused, in one line: its first error, and how many more there are.
+// `diagnostics` has at least one.
+base::Error RefusalOf(const Diagnostics& diagnostics, std::string remedy);
 
 // All of `findings`, one per line, each line ended.
 std::string ToText(const std::vector<Diagnostic>& findings);

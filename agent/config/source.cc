@@ -33,15 +33,6 @@ bool SameFiles(const std::vector<SourceFile>& left, const std::vector<SourceFile
   });
 }
 
-base::Error RefusalOf(const Diagnostics& diagnostics, const std::string& directory) {
-  std::string text = "configuration refused: " + diagnostics.Errors().front().ToString();
-  if (diagnostics.error_count() > 1) {
-    text += " (and " + std::to_string(diagnostics.error_count() - 1) + " more)";
-  }
-  return base::Error(base::ErrorCode::kInvalidArgument, std::move(text))
-      .WithRemedy("weir config check " + directory);
-}
-
 class DirectorySource final : public ConfigSource {
  public:
   DirectorySource(io::EventLoop& loop, AgentConfig agent, Options options)
@@ -198,7 +189,7 @@ class DirectorySource final : public ConfigSource {
     if (options_.on_rejected) {
       options_.on_rejected(*status_.last_rejection);
     }
-    return RefusalOf(attempt.result.diagnostics, agent.documents_directory);
+    return RefusalOf(attempt.result.diagnostics, "weir config check " + agent.documents_directory);
   }
 
   io::EventLoop& loop_;

@@ -19,13 +19,21 @@ struct Arguments {
   bool config_given = false;
 };
 
+void PrintRefusal(const Arguments& arguments, const weir::config::AgentConfig& agent,
+                  const weir::config::Diagnostics& findings) {
+  const auto refusal = weir::config::RefusalOf(
+      findings, "weir config check " + agent.documents_directory + " --agent-config " +
+                    arguments.config_path + " lists every error");
+  std::fprintf(stderr, "weir-agent: %s\n", refusal.ToString().c_str());
+}
+
 // agent.yaml for a subcommand that also works without one.
 weir::config::AgentConfig ConfigOrDefaults(const Arguments& arguments, bool& ok) {
   weir::config::Diagnostics findings;
   auto agent = weir::config::LoadAgentConfig(arguments.config_path, findings);
   ok = findings.ok();
   if (!ok && arguments.config_given) {
-    std::fputs(weir::config::ToText(findings.Errors()).c_str(), stderr);
+    PrintRefusal(arguments, agent, findings);
   }
   if (!ok && !arguments.config_given) {
     ok = true;
@@ -38,10 +46,7 @@ int RunAgent(const Arguments& arguments) {
   weir::config::Diagnostics findings;
   auto agent = weir::config::LoadAgentConfig(arguments.config_path, findings);
   if (!findings.ok()) {
-    std::fputs(weir::config::ToText(findings.Errors()).c_str(), stderr);
-    std::fprintf(stderr,
-                 "weir-agent: %s has %zu errors; nothing was started; try: weir config check\n",
-                 arguments.config_path.c_str(), findings.error_count());
+    PrintRefusal(arguments, agent, findings);
     return kExitConfiguration;
   }
   if (auto log = weir::base::StartLog(agent.log_level); !log) {

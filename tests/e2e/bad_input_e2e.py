@@ -144,11 +144,7 @@ class BadInputTest(unittest.TestCase):
 
     def test_an_unknown_field_of_agent_yaml_is_named_with_its_line(self):
         done = self.run_agent("nodde: x\n" + self.config)
-        self.assertEqual(done.returncode, CONFIGURATION, done.stderr)
-        self.assertIn("tried.yaml:1", done.stderr)
-        self.assertIn("nodde", done.stderr)
-        self.assertIn("nothing was started", done.stderr)
-        self.assert_nothing_changed()
+        self.assert_refused(done, CONFIGURATION, "tried.yaml:1", "nodde", "--agent-config")
 
     def with_document(self, text):
         path = self.bed.documents / "zz.yaml"
