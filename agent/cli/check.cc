@@ -249,12 +249,35 @@ int CleanLeftovers(const CheckOptions& options) {
                                                  : int{kExitNegative};
 }
 
+// The reports on one workload. An agent that does not have it matters only when all others do
+// not have it either.
+Gathered<v1::CheckReport> AskAbout(const std::string& subject, const GlobalOptions& options) {
+  Gathered<v1::CheckReport> gathered;
+  std::vector<Failure> unknown;
+  for (const std::string& socket : options.sockets) {
+    Agent agent(socket, options.timeout);
+    v1::CheckReport report;
+    if (const auto got = agent.Get("/v1/checks?subject=" + UrlEncode(subject), report); got) {
+      gathered.answers.push_back(std::move(report));
+    } else if (got.error().exit_code == kExitNegative) {
+      unknown.push_back(got.error());
+    } else {
+      gathered.exit_code = Report(got.error());
+    }
+  }
+  if (gathered.answers.empty() && gathered.exit_code == kExitDone) {
+    gathered.exit_code = Report(unknown.front());
+  } else if (!gathered.answers.empty() && gathered.exit_code != kExitDone) {
+    gathered.exit_code = kExitPartial;
+  }
+  return gathered;
+}
+
 // The reports of this round: of the machine (--pre) or of every agent.
 Gathered<v1::CheckReport> Ask(const Options& options) {
   if (!options.check.pre) {
-    const std::string& subject = options.check.subject;
-    return Gather<v1::CheckReport>(
-        options.global, "/v1/checks" + (subject.empty() ? "" : "?subject=" + UrlEncode(subject)));
+    return options.check.subject.empty() ? Gather<v1::CheckReport>(options.global, "/v1/checks")
+                                         : AskAbout(options.check.subject, options.global);
   }
   Gathered<v1::CheckReport> gathered;
   const auto output = RunProgram(AgentCommand({"check", "--pre", "-o", "json"}, options.check));

@@ -172,13 +172,14 @@ class SdkNestingTest(unittest.TestCase):
         config = node.run / "agent.yaml"
         config.write_text(config.read_text().replace(
             f"    netns: {self.mesh.pods['gateway'].netns}\n",
-            f"    netns: {self.mesh.pods['gateway'].netns}\n{options}") + policy["agent"])
+            f"    netns: {self.mesh.pods['gateway'].netns}\n{options}").replace(
+                "telemetry:\n", "telemetry:\n" + policy["telemetry"]))
         (self.mesh.documents / "trace.yaml").write_text(policy["document"])
         self.mesh.topology.processes["agent-node-a"].send_signal(signal.SIGHUP)
 
     def test_zz_traces_from_outside_are_restarted_and_slow_requests_kept(self):
         self.configure("  traces: {boundary: true}\n", {
-            "agent": "telemetry:\n  alwaysSample: {slowerThan: 1ms}\n",
+            "telemetry": "  alwaysSample: {slowerThan: 1ms}\n",
             "document": "type: MeshTrace\nname: none\nmesh: default\nspec:\n  default:\n"
                         "    sampling: {random: 0}\n"})
         outside = ("0af7651916cd43dd8448eb211c803191", "b7ad6b7169203331")

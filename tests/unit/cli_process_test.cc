@@ -140,6 +140,20 @@ TEST_F(CliProcessTest, ChecksOneWorkload) {
             "weir: no workload 'unit:x' is configured on this node\n"
             "try: weir workloads; one of a unit is also unit:NAME\n");
   EXPECT_EQ(Run({"check", "--pre", "shop/cart"}).exit_code, 2);
+  // Only one of several agents has it, as a rule.
+  admin::Providers others = TestProviders();
+  others.checks = [](std::string_view) { return std::optional<v1::CheckReport>(); };
+  const std::string far = directory_ + "/far.sock";
+  const auto other =
+      admin::AdminServer::Start({.socket_path = far, .node_name = "node-b"}, others, store_);
+  ASSERT_TRUE(other.has_value());
+  const ProgramResult both = Run({"check", "--socket", socket_, "--socket", far, "shop/cart"});
+  EXPECT_EQ(both.exit_code, 0) << both.err;
+  EXPECT_EQ(both.err, "");
+  EXPECT_EQ(Run({"check", "--socket", socket_, "--socket", far, "unit:x"}).exit_code, 1);
+  EXPECT_EQ(
+      Run({"check", "--socket", socket_, "--socket", directory_ + "/none", "shop/cart"}).exit_code,
+      6);
 }
 
 TEST_F(CliProcessTest, ListsInTheFormsThatScriptsWant) {
