@@ -186,7 +186,8 @@ class SdkNestingTest(unittest.TestCase):
 
         def restarted():
             seen = self.ask("/", f"traceparent: 00-{outside[0]}-{outside[1]}-01")["traceparent"].split("-")
-            return seen[1] != outside[0] and seen[3] == "02" and seen[1]
+            # B3, which the last application speaks, has no word for random ids.
+            return seen[1] != outside[0] and seen[3] in ("00", "02") and seen[1]
 
         trace_id = wait_until("a trace of its own, not sampled", f"look at {RUN}/agent-node-a.log", restarted)
         # Every hop waits for three others: none of node-a's spans takes less than 1 ms.
