@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import unittest
 
@@ -99,6 +100,11 @@ def flatten(message):
                 yield attributes(resource["resource"]), span
 
 
+def whole_lines(path):
+    """The lines of a file that somebody may be writing to."""
+    return path.read_text().rpartition("\n")[0].splitlines()
+
+
 def hex_ids(span):
     """Ids of the generated classes' JSON, base64, as OTLP's JSON has them."""
     for key in ("traceId", "spanId", "parentSpanId"):
@@ -181,9 +187,9 @@ class ExportTest(unittest.TestCase):
         """What arrived anywhere: (resource, span, where)."""
         found = []
         if cls.collected.exists():
-            for line in cls.collected.read_text().splitlines():
+            for line in whole_lines(cls.collected):
                 found += [(resource, span, "collector") for resource, span in flatten(json.loads(line))]
-        for line in cls.sunk.read_text().splitlines():
+        for line in whole_lines(cls.sunk):
             found += [(resource, hex_ids(span), "sink") for resource, span in
                       flatten(json.loads(line)["message"])]
         return found
@@ -251,8 +257,40 @@ class ExportTest(unittest.TestCase):
             self.assertNotIn("status", {k: v for k, v in span.items() if v})
             self.assertLess(int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]))
 
+    def test_3_events_split_the_time_of_a_span(self):
+        names = ["weir.tunnel.ready", "weir.upstream.connected", "weir.response.first_byte"]
+        seen = set()
+        for _, span, _ in self.all_spans():  # the first requests of all are those that waited
+            events = [(int(event["timeUnixNano"]), event["name"]) for event in span.get("events", [])]
+            times = [time for time, _ in events]
+            self.assertEqual(times, sorted(times))
+            self.assertTrue(all(int(span["startTimeUnixNano"]) <= time <= int(span["endTimeUnixNano"])
+                                for time in times), span)
+            self.assertEqual([name for _, name in events], [n for n in names if n in dict(map(reversed, events))])
+            self.assertIn(names[2], [name for _, name in events])
+            seen.update((span["kind"], name) for _, name in events)
+        self.assertLessEqual({(CLIENT, name) for name in names}, seen)
+        self.assertNotIn((SERVER, names[0]), seen)
+
+    def test_4_flows_in_otlps_form_are_log_records_by_the_official_classes(self):
+        check = ("import sys\nfrom google.protobuf import json_format\n"
+                 "from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest\n"
+                 "for line in sys.stdin:\n"
+                 "    request = json_format.Parse(line, ExportLogsServiceRequest())\n"  # knows every member
+                 "    record, = request.resource_logs[0].scope_logs[0].log_records\n"
+                 "    print(record.time_unix_nano, record.severity_number, len(record.attributes))\n")
+        lines = self.mesh.weir_everywhere("flows", "-o", "otlp", "--last", "30")
+        done = subprocess.run([self.python, "-c", check], input=lines, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        records = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+        self.assertEqual(len(records), 30)
+        for time, severity, count in records:
+            self.assertGreater(time, 1_700_000_000_000_000_000)
+            self.assertIn(severity, (9, 13, 17))
+            self.assertGreater(count, 10)
+
     def test_4_the_official_classes_know_every_field(self):
-        lines = [json.loads(line) for line in self.sunk.read_text().splitlines()]
+        lines = [json.loads(line) for line in whole_lines(self.sunk)]
         self.assertGreater(len(lines), 0)
         for line in lines:
             self.assertNotIn("error", line)
