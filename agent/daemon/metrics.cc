@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "agent/base/log.h"
 #include "agent/daemon/status.h"
 
 namespace weir::daemon {
@@ -150,6 +151,10 @@ std::vector<MetricFamily> ProcessMetrics(base::WallTime started_at) {
                               MetricType::kCounter,
                               {{.labels = {}, .value = ProcessorSeconds(usage)}}));
   }
+  families.push_back(
+      Family("weir_log_dropped_lines", "Lines of the agent's own log that nobody took.",
+             MetricType::kCounter,
+             {{.labels = {}, .value = static_cast<double>(base::DroppedLogLines())}}));
   double pages = 0;
   if (std::ifstream statm("/proc/self/statm"); statm >> pages >> pages) {  // the second is RSS
     families.push_back(Gauge("process_resident_memory_bytes", "Resident memory of the agent.",
