@@ -199,8 +199,10 @@ bool IsReady(const ControlFacts& facts, std::vector<std::string>& reasons) {
     reasons.push_back(name + ": " + why);
   }
   for (const auto& svid : facts.svids) {
-    if (svid.not_after == 0) {
-      reasons.push_back(svid.spiffe_id + " has no certificate");
+    if (!svid.is_held) {
+      reasons.push_back(svid.spiffe_id + (svid.not_after == 0
+                                              ? " has no certificate"
+                                              : " has no valid certificate any more"));
     }
   }
   for (const auto& hook : facts.hooks) {

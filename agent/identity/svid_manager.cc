@@ -92,7 +92,7 @@ void SvidManager::SetWorkloads(
   }
   entries_.swap(next);
   for (const auto& [id, entry] : next) {
-    if (entry.has_svid) {
+    if (entry.status.is_held) {
       on_svid_(id, nullptr);
     }
   }
@@ -125,13 +125,16 @@ void SvidManager::Tick() {
 
 // Timers run on the monotonic clock; this is how a step of the wall clock shows (F23).
 bool SvidManager::WallSaysDue(const Entry& entry, std::int64_t now) const {
-  return entry.has_svid && entry.backoff.count() == 0 &&
+  return entry.status.is_held && entry.backoff.count() == 0 &&
          (now >= entry.status.next_renewal || now < entry.status.not_before);
 }
 
 void SvidManager::WithdrawIfInvalid(Entry& entry, std::int64_t now) {
-  if (entry.has_svid && now >= entry.status.not_after) {
-    entry.has_svid = false;
+  if (entry.status.is_held && now >= entry.status.not_after) {
+    entry.status.is_held = false;
+    if (entry.backoff.count() == 0) {
+      entry.due = clock_.Now();  // the clock stepped over the renewal
+    }
     if (entry.status.last_error.empty()) {
       entry.status.last_error = "expired at " + FormatTime(entry.status.not_after);
     }
@@ -167,7 +170,7 @@ base::Result<void> SvidManager::TryIssue(Entry& entry) {
   if (!workload) {
     return std::unexpected(workload.error());
   }
-  entry.has_svid = true;
+  entry.status.is_held = true;
   entry.status.serial = std::move(issued->serial);
   entry.status.not_before = issued->not_before;
   entry.status.not_after = issued->not_after;
@@ -196,7 +199,7 @@ std::vector<SvidStatus> SvidManager::Status() const {
 }
 
 bool SvidManager::ready() const {
-  return std::ranges::all_of(entries_, [](const auto& item) { return item.second.has_svid; });
+  return std::ranges::all_of(entries_, [](const auto& item) { return item.second.status.is_held; });
 }
 
 }  // namespace weir::identity

@@ -29,6 +29,7 @@ struct SvidStatus {
   std::int64_t not_before = 0;
   std::int64_t not_after = 0;
   std::int64_t next_renewal = 0;
+  bool is_held = false;    // handed out and not withdrawn
   std::string last_error;  // why the last attempt failed; empty after a success
 };
 
@@ -94,7 +95,6 @@ class SvidManager {
   struct Entry {
     model::SpiffeId identity;
     SvidStatus status;
-    bool has_svid = false;
     base::MonotonicTime due{};  // of the next attempt
     std::chrono::seconds backoff{0};
   };

@@ -236,6 +236,16 @@ TEST_F(SvidManagerTest, IssuesAnewWhenTheWallClockStepsEitherWay) {
   }
 }
 
+TEST_F(SvidManagerTest, IssuesAnewWhenTheWallClockStepsBeyondExpiry) {
+  manager_.SetWorkloads({Workload(kCart, "cart")});
+  manager_.Tick();
+  clock_.StepWall(hours(25));  // the authority is still valid
+  Run(seconds(5));
+  EXPECT_NE(current_[kCart], nullptr);
+  EXPECT_TRUE(manager_.ready());
+  EXPECT_GE(StatusOf(kCart).not_after, Wall() + 86400 - 10);
+}
+
 TEST_F(SvidManagerTest, IgnoresSmallStepsOfTheWallClock) {
   manager_.SetWorkloads({Workload(kCart, "cart")});
   manager_.Tick();
