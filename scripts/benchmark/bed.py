@@ -54,6 +54,9 @@ class Pair:
     what = "no proxy"
     most_connections = 10000  # that its processes have descriptors for
     server_ports = "10000 60999"  # the server's net.ipv4.ip_local_port_range
+    ports = (8080,)  # of the application
+    generator = None  # weir_load, which is also the HTTP/2 server
+    curl_options = ()  # of a request that asks whether the pair is ready
 
     def __init__(self, number, prefix, run, cgroup):
         self.number = number
@@ -97,6 +100,7 @@ class Pair:
             file.truncate(BIG_BYTES)
         for directory in (self.run, www):
             os.chmod(directory, 0o755)
+        listen = " ".join(f"listen {port} backlog=8192;" for port in self.ports)
         conf = self.run / "application.conf"
         conf.write_text(f"""daemon off; worker_processes 1; user root;
 pid {self.run}/application.pid; error_log {self.run}/application.log warn;
@@ -107,7 +111,7 @@ http {{
   client_body_temp_path {self.run}/t1; proxy_temp_path {self.run}/t2; fastcgi_temp_path {self.run}/t3;
   uwsgi_temp_path {self.run}/t4; scgi_temp_path {self.run}/t5;
   open_file_cache max=10;
-  server {{ listen 8080 backlog=8192; root {www}; }}
+  server {{ {listen} root {www}; }}
 }}
 """)
         self.application = self.start("server", self.server_ns, "application",
@@ -116,23 +120,37 @@ http {{
     def start_proxies(self):
         """Variants with a proxy start it here and add it to self.proxies."""
 
-    def start(self, side, ns, log_name, words):
+    def start(self, side, ns, log_name, words, **options):
+        """A process of the pair, ended with it. `options` as Popen has them."""
         with open(self.run / f"{log_name}.log", "ab") as log:
             process = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{ns}", *map(str, words)], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=self.enter(side))
+                preexec_fn=self.enter(side), **options)
         self.processes.append(process)
         return process
 
     def proxy_pids(self):
         return [pid for process in self.proxies for pid in children(process.pid)]
 
-    def load(self, generator, mode, connections, seconds, rate=None):
+    def failures(self):
+        """What the proxies counted as failed so far, by reason; for who looks for the cause."""
+        return {}
+
+    def spans_offered(self):
+        """How many spans each proxy has given to its exporter so far; none where nobody counts."""
+        return {}
+
+    def spans_missing(self, before, requests):
+        """Of `requests` since `before`, how many have no span at some proxy, or lost it."""
+        return 0
+
+    def load(self, generator, mode, connections, seconds, extra=None):
+        """`extra`: a rate, or the streams of each connection."""
         words = ["nsenter", f"--net=/run/netns/{self.client_ns}", str(generator), self.target, mode,
                  str(connections), str(seconds)]
-        if rate:
-            words.append(str(rate))
+        if extra:
+            words.append(str(extra))
         return subprocess.Popen(words, stdout=subprocess.PIPE, text=True,
                                 preexec_fn=self.enter("client"))
 
@@ -141,11 +159,15 @@ http {{
         procs = self.cgroup / side / "cgroup.procs"
         return lambda: procs.write_text(str(os.getpid()))
 
+    def in_client(self, *words, seconds=120):
+        """Runs a command as the client does."""
+        return subprocess.run(["nsenter", f"--net=/run/netns/{self.client_ns}", *map(str, words)],
+                              capture_output=True, text=True, timeout=seconds,
+                              preexec_fn=self.enter("client"), check=False)
+
     def ready(self):
-        done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.client_ns}", "curl", "-s", "-m2", "-o", "/dev/null",
-             "-w", "%{http_code} %{size_download}", f"http://{self.target}/small"],
-            capture_output=True, text=True, preexec_fn=self.enter("client"))
+        done = self.in_client("curl", *self.curl_options, "-s", "-m2", "-o", "/dev/null",
+                              "-w", "%{http_code} %{size_download}", f"http://{self.target}/small")
         return done.stdout == f"200 {SMALL_BYTES}"
 
     def wait_ready(self, seconds=20):
@@ -166,6 +188,20 @@ http {{
                 process.kill()
                 process.wait()
         self.processes = []
+
+
+class Http2Application:
+    """For a Pair: an upstream that speaks HTTP/2 in the clear, and nothing else."""
+    curl_options = ("--http2-prior-knowledge",)
+
+    def start_application(self):
+        self.application = self.start("server", self.server_ns, "application",
+                                      [self.generator, "0.0.0.0:8080", "serve"])
+
+
+class Http2Pair(Http2Application, Pair):
+    name = "direct-http2"
+    what = "no proxy, HTTP/2"
 
 
 def sweep(prefix, run, cgroup):

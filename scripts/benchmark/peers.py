@@ -4,7 +4,7 @@ OpenTelemetry tracing of every request, as a sidecar mesh sets it up. They liste
 port (the kernel's redirection of a real sidecar is left out, in the peers' favour)."""
 import json
 
-from bed import Pair, sh
+from bed import Http2Application, Pair, sh
 
 
 def make_certificates(directory):
@@ -102,6 +102,7 @@ class EnvoyTcpPair(ProxyPair):
     name = "envoy-tcp"
     what = "Envoy, TCP mode"
     http = False
+    application_http2 = False
 
     def tls(self, side, peer, role):
         certs = self.certificates
@@ -167,7 +168,7 @@ class EnvoyTcpPair(ProxyPair):
         else:
             listen = address(self.server_ip, 9001)
             chain["transport_socket"] = self.tls("server", "client", "Downstream")
-            following = self.cluster("next", "127.0.0.1", 8080)
+            following = self.cluster("next", "127.0.0.1", 8080, http2=self.application_http2)
         clusters = [following]
         if self.http:
             clusters.append(self.cluster("collector", "127.0.0.1", 4317, http2=True))
@@ -191,6 +192,12 @@ class EnvoyHttpPair(EnvoyTcpPair):
     name = "envoy-http"
     what = "Envoy, HTTP mode, every request traced"
     http = True
+
+
+class EnvoyHttp2Pair(Http2Application, EnvoyHttpPair):
+    name = "envoy-http2"
+    what = "Envoy, HTTP/2 to both applications, every request traced"
+    application_http2 = True
 
 
 def start_collector(pair, side, ns):

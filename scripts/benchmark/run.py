@@ -1,6 +1,7 @@
 """Runs the benchmarks of scripts/bench: every variant alive at once, visited in rotation,
 `--rounds` times; prints a table of medians with ratios and writes all figures as JSON."""
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,24 +12,43 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "demo"))
 
-from bed import Pair, prepare, sweep  # noqa: E402
+from bed import Http2Pair, Pair, prepare, sweep  # noqa: E402
 from measure import measure  # noqa: E402
-from peers import EnvoyHttpPair, EnvoyTcpPair, HaproxyPair, NginxPair, ProxyPair, make_certificates  # noqa: E402
+from peers import (EnvoyHttp2Pair, EnvoyHttpPair, EnvoyTcpPair, HaproxyPair, NginxPair,  # noqa: E402
+                   ProxyPair, make_certificates)
 from topology import cgroup2_root  # noqa: E402
-from weir_pair import WeirHttpPair, WeirTcpPair  # noqa: E402
+from weir_pair import WeirHttp2Pair, WeirHttpPair, WeirTcpPair, WeirUntracedPair  # noqa: E402
 
 PREFIX = "weir-bench"
 RUN = pathlib.Path("/run/weir-bench")
 TCP = [Pair, WeirTcpPair, HaproxyPair, NginxPair, EnvoyTcpPair]
 HTTP = [Pair, WeirHttpPair, EnvoyHttpPair]
-# name: (load mode, connections, rate, unit of work, variants)
+HTTP2 = [Http2Pair, WeirHttp2Pair, EnvoyHttp2Pair]
+SPAN_COST_GOAL_US = 5  # a request and proxy
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    mode: str  # of weir_load
+    connections: int
+    extra: int | None  # its rate, or its streams
+    unit: str  # of work
+    variants: list
+    what: str
+
+
 BENCHMARKS = {
-    "req-small-l4-c32": ("closed", 32, None, "request", TCP),
-    "req-small-http-c32": ("closed", 32, None, "request", HTTP),
-    "conn-rate-c16": ("connect", 16, None, "connection", TCP),
-    "req-paced-2000": ("paced", 32, 2000, "request", TCP),
-    "bulk-c1": ("bulk", 1, None, "GB", TCP),
-    "idle-10000": ("idle", 10000, None, "s idle", TCP),
+    "req-small-l4-c32": Benchmark("closed", 32, None, "request", TCP, "HTTP/1.1 passed on as bytes"),
+    "req-small-http-c32": Benchmark("closed", 32, None, "request", HTTP, "HTTP/1.1, every request traced"),
+    "span-cost": Benchmark("closed", 32, None, "request", [Pair, WeirHttpPair, WeirUntracedPair],
+                           "the same with all spans exported, and with none made"),
+    "h2-req": Benchmark("h2", 4, 8, "request", HTTP2, "HTTP/2, 4 connections of 8 streams, every request traced"),
+    "grpc-stream": Benchmark("grpc", 4, 8, "message", HTTP2,
+                             "gRPC streams of 100 messages each way, 4 connections of 8 streams, traced"),
+    "conn-rate-c16": Benchmark("connect", 16, None, "connection", TCP, "one request a connection"),
+    "req-paced-2000": Benchmark("paced", 32, 2000, "request", TCP, "2,000 requests a second"),
+    "bulk-c1": Benchmark("bulk", 1, None, "GB", TCP, "64 MiB answers on one connection"),
+    "idle-10000": Benchmark("idle", 10000, None, "s idle", TCP, "idle connections (4,000 for the peers)"),
 }
 
 
@@ -39,38 +59,69 @@ def summarise(rows):
             for key in keys if (values := [row[key] for row in rows if key in row])}
 
 
-def ratio(ours, theirs):
-    """Median over the rounds of ours/theirs, each pair from the same round."""
-    pairs = [a["cpu_us"] / b["cpu_us"] for a, b in zip(ours, theirs)
-             if a.get("cpu_us") and b.get("cpu_us")]
-    return statistics.median(pairs) if pairs else None
+def ratio(ours, theirs, key):
+    """Median and spread over the rounds of ours/theirs, each pair from the same round."""
+    pairs = [{"it": a[key] / b[key]} for a, b in zip(ours, theirs) if a.get(key) and b.get(key)]
+    return summarise(pairs)["it"] if pairs else None
+
+
+def span_cost(results):
+    """CPU in us that a request's spans cost each of the two proxies."""
+    return summarise([{"it": (traced["cpu_us"] - without["cpu_us"]) / 2} for traced, without in
+                      zip(results[WeirHttpPair.name], results[WeirUntracedPair.name])])["it"]
+
+
+def summary(results):
+    """What the table shows of one benchmark."""
+    ours = next((rows for variant, rows in results.items() if variant.startswith("weir")), None)
+    direct = next((rows for variant, rows in results.items() if variant.startswith("direct")), None)
+    table = {}
+    for variant, rows in results.items():
+        table[variant] = summarise(rows)
+        if ours is not None and rows is not ours:
+            table[variant]["weir_cpu_ratio"] = ratio(ours, rows, "cpu_us")
+        if direct is not None and rows is not direct:
+            table[variant]["direct_rate_ratio"] = ratio(rows, direct, "rate")
+            table[variant]["direct_p50_ratio"] = ratio(rows, direct, "p50_us")
+    return table
+
+
+def span(figures, form):
+    return f"[{form.format(figures['min'])}-{form.format(figures['max'])}]"
 
 
 def report(name, unit, results):
     print(f"\n{name}")
     pace = "held" if "idle" in unit else "rate/s"
-    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {pace:>10} {'p50 us':>8} {'p99 us':>8}"
-          f" {'errors':>7} {'KiB/side':>9}  ratio weir/it")
-    ours = next((rows for variant, rows in results.items() if variant.startswith("weir")), None)
-    for variant, rows in results.items():
-        s = summarise(rows)
+    print(f"  {'variant':<12} {'CPU us/' + unit:>18} {'[min-max]':>20} {pace:>10} {'of direct':>9} {'p50 us':>8}"
+          f" {'p99 us':>8} {'errors':>7} {'KiB/side':>9}  ratio weir/it [min-max]")
+    for variant, s in summary(results).items():
         cpu = s.get("cpu_us")
         memory = f"{s['memory_kib']['median']:.2f}" if "memory_kib" in s else "-"
-        against = ratio(ours, rows) if ours is not None and rows is not ours else None
-        print(f"  {variant:<12} {cpu['median'] if cpu else 0:>18.1f}"
-              f" {(str(round(cpu['min'], 1)) + '-' + str(round(cpu['max'], 1))) if cpu else '-':>20}"
-              f" {s['rate']['median']:>10.1f} {s['p50_us']['median']:>8.0f} {s['p99_us']['median']:>8.0f}"
-              f" {s['errors']['max']:>7.0f} {memory:>9}  {f'x{against:.2f}' if against else '-'}")
+        direct, against = s.get("direct_rate_ratio"), s.get("weir_cpu_ratio")
+        print(f"  {variant:<12} {cpu['median'] if cpu else 0:>18.1f} {span(cpu, '{:.1f}') if cpu else '-':>20}"
+              f" {s['rate']['median']:>10.1f} {'{:.2f}x'.format(direct['median']) if direct else '-':>9}"
+              f" {s['p50_us']['median']:>8.0f} {s['p99_us']['median']:>8.0f}"
+              f" {s['errors']['max']:>7.0f} {memory:>9}"
+              f"  {'x{:.2f} '.format(against['median']) + span(against, '{:.2f}') if against else '-'}")
+    if name == "span-cost":
+        cost = span_cost(results)
+        print(f"  spans cost {cost['median']:.1f} us a request and proxy {span(cost, '{:.1f}')};"
+              f" the goal is at most {SPAN_COST_GOAL_US}")
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="benchmarks, and what they are compared with:\n" + "\n".join(
+            f"  {name:<20} {one.what}\n{'':23}({', '.join(kind.name for kind in one.variants)})"
+            for name, one in BENCHMARKS.items()))
     parser.add_argument("--bin", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--envoy", help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--json", default="build/bench.json", help="where all figures go")
-    parser.add_argument("benchmarks", nargs="*", help=f"default: all of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="of each benchmark (3; of idle-10000 2 at most)")
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement (3)")
+    parser.add_argument("--json", default="build/bench.json", help="where all figures go (build/bench.json)")
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="which to run (all)")
     options = parser.parse_args()
     unknown = set(options.benchmarks) - set(BENCHMARKS)
     if unknown:
@@ -84,9 +135,10 @@ def main():
     ProxyPair.certificates = RUN
     ProxyPair.envoy = options.envoy
     WeirTcpPair.agent, WeirTcpPair.cli = agent, pathlib.Path(options.bin, "weir").resolve()
+    generator = Pair.generator = pathlib.Path(options.bin, "weir_load").resolve()
     kinds = []
     for name in wanted:
-        kinds += [k for k in BENCHMARKS[name][4] if k not in kinds and (options.envoy or "envoy" not in k.name)]
+        kinds += [k for k in BENCHMARKS[name].variants if k not in kinds and (options.envoy or "envoy" not in k.name)]
     pairs = {}
     results = {}
     try:
@@ -96,25 +148,26 @@ def main():
             pairs[kind.name].up()
             pairs[kind.name].wait_ready()
             print(f"{kind.name}: ready ({kind.what})", flush=True)
-        generator = pathlib.Path(options.bin, "weir_load").resolve()
         for name in wanted:
-            mode, connections, rate, _, variants = BENCHMARKS[name]
-            rows = results[name] = {k.name: [] for k in variants if k.name in pairs}
-            rounds = min(options.rounds, 2) if mode == "idle" else options.rounds
+            benchmark = BENCHMARKS[name]
+            rows = results[name] = {k.name: [] for k in benchmark.variants if k.name in pairs}
+            rounds = min(options.rounds, 2) if benchmark.mode == "idle" else options.rounds
             for done in range(rounds):
-                for variant in rows:
-                    rows[variant].append(measure(pairs[variant], generator, mode, connections, rate,
-                                                 options.seconds))
+                # There and back: what drifts meets all alike.
+                for variant in list(rows)[::-1 if done % 2 else 1]:
+                    rows[variant].append(measure(pairs[variant], generator, benchmark, options.seconds))
                 print(f"{name}: round {done + 1}/{rounds}", file=sys.stderr, flush=True)
     finally:
         for pair in pairs.values():
             pair.down()
         sweep(PREFIX, RUN, cgroup)
     for name in wanted:
-        report(name, BENCHMARKS[name][3], results[name])
+        report(name, BENCHMARKS[name].unit, results[name])
     machine = {"kernel": platform.release(), "cpus": os.cpu_count(), "rounds": options.rounds,
                "seconds": options.seconds}
-    pathlib.Path(options.json).write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    pathlib.Path(options.json).write_text(json.dumps(
+        {"machine": machine, "results": results, "summary": {name: summary(results[name]) for name in wanted},
+         **({"span_cost_us": span_cost(results["span-cost"])} if "span-cost" in results else {})}, indent=1))
     print(f"\nkernel {machine['kernel']}, {machine['cpus']} CPUs, {options.rounds} rounds of {options.seconds} s,"
           f" variants in rotation; CPU is the scheduler's run time of the proxies. All figures: {options.json}")
     return 0

@@ -1,4 +1,4 @@
-// weir_load: the benchmark's load generator. One thread, HTTP/1.1 GETs.
+// weir_load: the benchmark's load generator, one thread. HTTP/1.1 GETs:
 //
 //   weir_load TARGET closed CONNECTIONS SECONDS       keep-alive, one request in flight each
 //   weir_load TARGET paced CONNECTIONS SECONDS RATE   open loop: requests leave on schedule and
@@ -7,8 +7,19 @@
 //   weir_load TARGET bulk CONNECTIONS SECONDS         GET /big again and again, counts bytes
 //   weir_load TARGET idle CONNECTIONS SECONDS         one request each, held open, one more each
 //
-// TARGET is ADDRESS:PORT. Prints one JSON object; latencies in microseconds. In idle mode a
-// line {"held": COUNT} before it says that all are answered and that SECONDS begin.
+// and HTTP/2 in the clear:
+//
+//   weir_load TARGET h2 CONNECTIONS SECONDS STREAMS   GETs, so many at once on each connection
+//   weir_load TARGET grpc CONNECTIONS SECONDS STREAMS streams of 100 messages each way, one in
+//                                                     flight each; counts messages
+//   weir_load TARGET serve                            the server of these two
+//
+// TARGET is ADDRESS:PORT. Prints {"measuring": true} when SECONDS begin (in idle mode instead
+// {"held": COUNT}, when all are answered), and in the end one JSON object with latencies in
+// microseconds. "sent" and "answered" are of the whole run, which but for bulk ends when all is
+// answered.
+#include "tests/bench/load.h"
+
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,46 +42,77 @@
 #include "agent/io/event_loop.h"
 #include "agent/io/socket.h"
 
+namespace weir::bench {
+
+void Totals::Answered(bool is_measuring, base::MonotonicTime since, base::MonotonicTime now) {
+  ++answered;
+  if (is_measuring) {
+    ++units;
+    latencies_us.push_back(static_cast<std::uint32_t>((now - since).count() / 1000));
+  }
+}
+
+void Totals::Failed(const std::string& why, std::uint64_t count) {
+  errors += count;
+  whys[why] += count;
+}
+
+void PrintBegin() {
+  std::puts("{\"measuring\": true}");
+  std::fflush(stdout);
+}
+
+void Print(Totals& totals, double seconds) {
+  auto& sorted = totals.latencies_us;
+  std::sort(sorted.begin(), sorted.end());
+  const auto at = [&](double share) {
+    return sorted.empty()
+               ? 0U
+               : sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
+  };
+  const auto count = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::string whys;
+  for (const auto& [why, times] : totals.whys) {
+    whys += (whys.empty() ? "\"" : ", \"") + why + "\": " + std::to_string(times);
+  }
+  std::printf(
+      "{\"units\": %llu, \"errors\": %llu, \"bytes\": %llu, \"sent\": %llu, \"answered\": %llu, "
+      "\"requests\": %llu, \"seconds\": %.3f, \"p50_us\": %u, \"p90_us\": %u, \"p99_us\": %u, "
+      "\"max_us\": %u, \"whys\": {%s}}\n",
+      count(totals.units), count(totals.errors), count(totals.bytes), count(totals.sent),
+      count(totals.answered), count(totals.requests), seconds, at(0.5), at(0.9), at(0.99), at(1.0),
+      whys.c_str());
+}
+
 namespace {
 
-using weir::base::Endpoint;
-using weir::base::MonotonicTime;
-using weir::base::Nanoseconds;
-
-enum class Mode { kClosed, kPaced, kConnect, kBulk, kIdle };
-
-struct Options {
-  Endpoint target;
-  Mode mode = Mode::kClosed;
-  std::size_t connections = 1;
-  double seconds = 1;
-  double rate = 0;
-};
-
-struct Totals {
-  std::uint64_t requests = 0;
-  std::uint64_t errors = 0;
-  std::uint64_t bytes = 0;
-  std::vector<std::uint32_t> latencies_us;
-};
+using base::Endpoint;
+using base::MonotonicTime;
+using base::Nanoseconds;
 
 class Connection;
 
 // Bench holds what all connections share and decides what a free one does next.
 class Bench {
  public:
-  Bench(weir::io::EventLoop& loop, Options options) : loop_(loop), options_(options) {
+  Bench(io::EventLoop& loop, const Options& options) : loop_(loop), options_(options) {
     request_ = std::string("GET ") + (options.mode == Mode::kBulk ? "/big" : "/small") +
                " HTTP/1.1\r\nHost: " + options.target.ToString() + "\r\n" +
                (options.mode == Mode::kConnect ? "Connection: close\r\n" : "") + "\r\n";
   }
   void Run();
   void Finished(Connection& connection, MonotonicTime since);
-  void Broken(Connection& connection);
-  void CountBytes(std::size_t count) { totals_.bytes += count; }
+  // `when`: what it was doing; `error`: an errno, or 0 for what is wrong in what came.
+  void Broken(Connection& connection, const char* when, int error);
+  void CountRequest() {
+    ++totals_.sent;
+    ++totals_.requests;
+  }
+  void CountBytes(std::size_t count) { totals_.bytes += measuring_ ? count : 0; }
   [[nodiscard]] const std::string& request() const { return request_; }
+  [[nodiscard]] bool stopping() const { return stopping_; }
   [[nodiscard]] const Options& options() const { return options_; }
-  weir::io::EventLoop& loop() { return loop_; }
+  io::EventLoop& loop() { return loop_; }
 
  private:
   void Pace();
@@ -80,8 +122,9 @@ class Bench {
   // Until so many requests have been answered since the beginning, a minute at most.
   void RunUntilAnswered(std::size_t requests);
   void Hold();
-  void Print(double seconds);
-  weir::io::EventLoop& loop_;
+  // Waits for what is still unanswered.
+  void Drain();
+  io::EventLoop& loop_;
   Options options_;
   std::string request_;
   Totals totals_;
@@ -93,19 +136,19 @@ class Bench {
   bool stopping_ = false;
 };
 
-class Connection final : public weir::io::EventHandler {
+class Connection final : public io::EventHandler {
  public:
   explicit Connection(Bench& bench) : bench_(bench) {}
   virtual ~Connection() = default;
 
   bool Open() {
     watch_.Reset();
-    auto fd = weir::io::ConnectTcp(bench_.options().target);
+    auto fd = io::ConnectTcp(bench_.options().target);
     if (!fd) {
       return false;
     }
     fd_ = std::move(*fd);
-    weir::io::SetNoDelay(fd_.get());
+    io::SetNoDelay(fd_.get());
     auto watch = bench_.loop().Add(fd_.get(), EPOLLOUT, *this);
     if (!watch) {
       return false;
@@ -128,8 +171,9 @@ class Connection final : public weir::io::EventHandler {
 
   void OnEvents(std::uint32_t events) noexcept override {
     if (connecting_) {
-      if ((events & EPOLLOUT) == 0 || weir::io::TakeSocketError(fd_.get()) != 0) {
-        bench_.Broken(*this);
+      const int error = io::TakeSocketError(fd_.get());
+      if ((events & EPOLLOUT) == 0 || error != 0) {
+        bench_.Broken(*this, "connecting", error);
         return;
       }
       connecting_ = false;
@@ -144,11 +188,12 @@ class Connection final : public weir::io::EventHandler {
 
  private:
   void SendRequest() {
+    bench_.CountRequest();
     const std::string& request = bench_.request();
     // A request always fits into a fresh or drained send buffer.
     if (::send(fd_.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
         static_cast<ssize_t>(request.size())) {
-      bench_.Broken(*this);
+      bench_.Broken(*this, "asking", errno);
     }
   }
 
@@ -158,8 +203,12 @@ class Connection final : public weir::io::EventHandler {
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
       return;
     }
+    if (!busy_ && bench_.stopping()) {
+      watch_.Reset();  // the server ends what is over
+      return;
+    }
     if (got <= 0 || !busy_) {
-      bench_.Broken(*this);
+      bench_.Broken(*this, busy_ ? "answer" : "idle", got < 0 ? errno : 0);
       return;
     }
     bench_.CountBytes(static_cast<std::size_t>(got));
@@ -168,7 +217,7 @@ class Connection final : public weir::io::EventHandler {
       return;
     }
     if (bytes.size() > *left_) {
-      bench_.Broken(*this);
+      bench_.Broken(*this, "answer too long", 0);
       return;
     }
     *left_ -= bytes.size();
@@ -196,7 +245,7 @@ class Connection final : public weir::io::EventHandler {
     if (!head_.starts_with("http/1.1 200") || at == std::string::npos || at > end ||
         std::from_chars(head_.data() + at + kLength.size(), head_.data() + end, length).ec !=
             std::errc()) {
-      bench_.Broken(*this);
+      bench_.Broken(*this, "answer not 200", 0);
       return false;
     }
     left_ = length;
@@ -204,8 +253,8 @@ class Connection final : public weir::io::EventHandler {
   }
 
   Bench& bench_;
-  weir::base::UniqueFd fd_;
-  weir::io::Watch watch_;
+  base::UniqueFd fd_;
+  io::Watch watch_;
   MonotonicTime since_{};
   std::string head_;
   std::optional<std::size_t> left_;
@@ -215,20 +264,15 @@ class Connection final : public weir::io::EventHandler {
 
 void Bench::Finished(Connection& connection, MonotonicTime since) {
   const MonotonicTime now = loop_.clock().Now();
-  if (measuring_) {
-    ++totals_.requests;
-    totals_.latencies_us.push_back(static_cast<std::uint32_t>((now - since).count() / 1000));
-  }
+  totals_.Answered(measuring_, since, now);
   switch (options_.mode) {
-    case Mode::kIdle:
-      return;
     case Mode::kPaced:
       free_.push_back(&connection);
       Pace();
       return;
     case Mode::kConnect:
       if (!stopping_ && !connection.Open()) {
-        ++totals_.errors;
+        totals_.Failed("no socket");
         return;
       }
       [[fallthrough]];
@@ -237,11 +281,14 @@ void Bench::Finished(Connection& connection, MonotonicTime since) {
       if (!stopping_) {
         connection.Ask(now);
       }
+      return;
+    default:
+      return;  // idle connections are asked all at once
   }
 }
 
-void Bench::Broken(Connection& connection) {
-  ++totals_.errors;
+void Bench::Broken(Connection& connection, const char* when, int error) {
+  totals_.Failed(std::string(when) + ": " + (error == 0 ? "end" : std::strerror(error)));
   if (!stopping_ && totals_.errors < 100'000 && connection.Open()) {
     connection.Ask(loop_.clock().Now());
   }
@@ -253,7 +300,7 @@ void Bench::Pace() {
     due_.push_back(next_due_);
     next_due_ += Nanoseconds(static_cast<std::int64_t>(1e9 / options_.rate));
   }
-  while (!due_.empty() && !free_.empty()) {
+  while (!due_.empty() && !free_.empty() && !stopping_) {
     Connection* connection = free_.front();
     free_.pop_front();
     connection->Ask(due_.front());
@@ -275,7 +322,7 @@ void Bench::RunFor(double seconds) {
 
 void Bench::RunUntilAnswered(std::size_t requests) {
   const MonotonicTime end = loop_.clock().Now() + std::chrono::minutes(1);
-  while (totals_.requests < requests && loop_.clock().Now() < end) {
+  while (totals_.answered < requests && loop_.clock().Now() < end) {
     loop_.RunOnce(std::chrono::milliseconds(20));
   }
 }
@@ -293,21 +340,28 @@ void Bench::Hold() {
   measuring_ = true;
   OpenAll();
   RunUntilAnswered(options_.connections);
-  std::printf("{\"held\": %llu}\n", static_cast<unsigned long long>(totals_.requests));
+  std::printf("{\"held\": %llu}\n", static_cast<unsigned long long>(totals_.answered));
   std::fflush(stdout);
   const MonotonicTime start = loop_.clock().Now();
   RunFor(options_.seconds);
   AskAll();
   RunUntilAnswered(2 * options_.connections);
   stopping_ = true;
-  Print(std::chrono::duration<double>(loop_.clock().Now() - start).count());
+  Print(totals_, std::chrono::duration<double>(loop_.clock().Now() - start).count());
+}
+
+void Bench::Drain() {
+  const MonotonicTime end = loop_.clock().Now() + std::chrono::seconds(10);
+  while (totals_.answered + totals_.errors < totals_.sent && loop_.clock().Now() < end) {
+    loop_.RunOnce(std::chrono::milliseconds(20));
+  }
 }
 
 void Bench::OpenAll() {
   for (std::size_t i = 0; i < options_.connections; ++i) {
     connections_.push_back(std::make_unique<Connection>(*this));
     if (!connections_.back()->Open()) {
-      ++totals_.errors;
+      totals_.Failed("no socket");
       continue;
     }
     if (options_.mode == Mode::kPaced) {
@@ -330,68 +384,82 @@ void Bench::Run() {
   OpenAll();
   RunFor(0.5);  // warm-up: connections, tunnels, caches
   measuring_ = true;
-  totals_.bytes = 0;
+  PrintBegin();
   const MonotonicTime start = loop_.clock().Now();
   RunFor(options_.seconds);
+  const double seconds = std::chrono::duration<double>(loop_.clock().Now() - start).count();
+  measuring_ = false;
   stopping_ = true;
-  Print(std::chrono::duration<double>(loop_.clock().Now() - start).count());
-}
-
-void Bench::Print(double seconds) {
-  auto& sorted = totals_.latencies_us;
-  std::sort(sorted.begin(), sorted.end());
-  const auto at = [&](double share) {
-    return sorted.empty()
-               ? 0U
-               : sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
-  };
-  std::printf(
-      "{\"requests\": %llu, \"errors\": %llu, \"bytes\": %llu, \"seconds\": %.3f, "
-      "\"p50_us\": %u, \"p90_us\": %u, \"p99_us\": %u, \"max_us\": %u}\n",
-      static_cast<unsigned long long>(totals_.requests),
-      static_cast<unsigned long long>(totals_.errors),
-      static_cast<unsigned long long>(totals_.bytes), seconds, at(0.5), at(0.9), at(0.99), at(1.0));
+  if (options_.mode != Mode::kBulk) {
+    Drain();
+  }
+  Print(totals_, seconds);
 }
 
 std::optional<Options> ParseOptions(const std::vector<std::string>& words) {
-  if (words.size() < 4) {
+  if (words.size() < 2) {
     return std::nullopt;
   }
   Options options;
   auto target = Endpoint::Parse(words[0]);
-  const std::vector<std::string_view> modes = {"closed", "paced", "connect", "bulk", "idle"};
+  const std::vector<std::string_view> modes = {"closed", "paced", "connect", "bulk",
+                                               "idle",   "h2",    "grpc",    "serve"};
   const auto mode = std::find(modes.begin(), modes.end(), words[1]);
   if (!target || mode == modes.end()) {
     return std::nullopt;
   }
   options.target = *target;
   options.mode = static_cast<Mode>(mode - modes.begin());
-  options.connections = std::strtoul(words[2].c_str(), nullptr, 10);
-  options.seconds = std::strtod(words[3].c_str(), nullptr);
-  options.rate = words.size() > 4 ? std::strtod(words[4].c_str(), nullptr) : 0;
+  if (options.mode == Mode::kServe) {
+    return options;
+  }
+  const auto number = [&](std::size_t at) {
+    return words.size() > at ? std::strtod(words[at].c_str(), nullptr) : 0;
+  };
+  options.connections = static_cast<std::size_t>(number(2));
+  options.seconds = number(3);
+  options.rate = number(4);
+  options.streams = static_cast<std::size_t>(number(4));
+  const bool is_http2 = options.mode == Mode::kH2 || options.mode == Mode::kGrpc;
   if (options.connections == 0 || options.connections > 20'000 || options.seconds <= 0 ||
-      (options.mode == Mode::kPaced && options.rate <= 0)) {
+      (options.mode == Mode::kPaced && options.rate <= 0) ||
+      (is_http2 && (options.streams == 0 || options.streams > 100))) {
     return std::nullopt;
   }
   return options;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const auto options = ParseOptions({argv + 1, argv + argc});
+int Main(const std::vector<std::string>& words) {
+  const auto options = ParseOptions(words);
   if (!options) {
     std::fputs(
         "usage: weir_load ADDRESS:PORT closed|paced|connect|bulk|idle CONNECTIONS SECONDS"
-        " [RATE]\n",
+        " [RATE]\n"
+        "       weir_load ADDRESS:PORT h2|grpc CONNECTIONS SECONDS STREAMS\n"
+        "       weir_load ADDRESS:PORT serve\n",
         stderr);
     return 2;
   }
-  auto loop = weir::io::EventLoop::Create(weir::base::SystemClock());
+  auto loop = io::EventLoop::Create(base::SystemClock());
   if (!loop) {
     std::fprintf(stderr, "%s\n", loop.error().ToString().c_str());
     return 1;
   }
-  Bench(**loop, *options).Run();
-  return 0;
+  switch (options->mode) {
+    case Mode::kH2:
+    case Mode::kGrpc:
+      return RunHttp2Load(**loop, *options);
+    case Mode::kServe:
+      return ServeHttp2(**loop, *options);
+    default:
+      Bench(**loop, *options).Run();
+      return 0;
+  }
+}
+
+}  // namespace
+}  // namespace weir::bench
+
+int main(int argc, char** argv) {
+  return weir::bench::Main({argv + 1, argv + argc});
 }
