@@ -54,11 +54,6 @@ class Http2Pair(WeirHttpPair):
         self.start("server", self.server_ns, "grpc",
                    [PYTHON, HERE / "grpc_peer.py", "serve", 8082])
 
-    def in_client(self, *words, seconds=120):
-        return subprocess.run(["nsenter", f"--net=/run/netns/{self.client_ns}", *map(str, words)],
-                              capture_output=True, text=True, timeout=seconds,
-                              preexec_fn=self.enter("client"), check=False)
-
     def ready(self):
         small = self.in_client("nghttp", f"http://{self.server_ip}:8080/small")
         return small.stdout == "x" * SMALL_BYTES
