@@ -511,7 +511,7 @@ class FaultsTest(unittest.TestCase):
             thread = threading.Thread(target=serve)
             thread.start()
             with client_context.wrap_socket(near, server_hostname="server.test") as end:
-                threading.Thread(target=end.sendall, args=(text,)).start()
+                end.sendall(text)  # the server reads it all first; no thread may share a TLS socket
                 back = read_exactly(end, len(text))
             thread.join()
             self.assertEqual(hashlib.sha256(result["got"]).digest(), hashlib.sha256(text).digest(), name)
