@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <vector>
 
 #include "agent/identity/node_ca.h"
 #include "tests/support/temporary_directory.h"
@@ -61,6 +63,28 @@ TEST_F(CertificateAuthorityTest, IssuesANodeThatTheAgentAccepts) {
                                     .bundle = root->certificate_path},
                                    "node-a", "one.test", clock_);
   EXPECT_TRUE(loaded.has_value()) << loaded.error().ToString();
+}
+
+// While a root is replaced both are in every node's bundle, and have one name.
+TEST_F(CertificateAuthorityTest, RootsOfOneNameAreToldApart) {
+  const std::string directories[] = {temporary_.File("old"), temporary_.File("new")};
+  std::vector<WrittenCertificate> roots;
+  std::vector<WrittenCertificate> nodes;
+  for (const std::string& directory : directories) {
+    roots.push_back(InitRoot({.directory = directory, .trust_domain = "one.test"}, clock_).value());
+    nodes.push_back(IssueNode({.directory = directory, .node = "node-a"}, clock_).value());
+  }
+  const std::string bundle = temporary_.File("both.pem");
+  for (const bool new_first : {false, true}) {
+    std::ofstream(bundle) << ContentOf(roots[new_first ? 1 : 0].certificate_path)
+                          << ContentOf(roots[new_first ? 0 : 1].certificate_path);
+    for (const WrittenCertificate& node : nodes) {
+      const auto loaded = NodeCa::Load(
+          {.certificate = node.certificate_path, .key = node.key_path, .bundle = bundle}, "node-a",
+          "one.test", clock_);
+      EXPECT_TRUE(loaded.has_value()) << loaded.error().ToString();
+    }
+  }
 }
 
 TEST_F(CertificateAuthorityTest, KeepsARootThatIsThere) {
