@@ -14,6 +14,7 @@
 #include "agent/io/socket.h"
 #include "agent/observe/error_type.h"
 #include "agent/tls/workload_tls.h"
+#include "tests/support/nghttp2_end.h"
 #include "tests/support/proxy_bed.h"
 #include "tests/support/tcp.h"
 
@@ -62,10 +63,10 @@ class FailureTest : public ::testing::Test {
   }
   // Asks `endpoint` until a request has failed: a connection whose refusal is faster than
   // what it would have asked is none.
-  void AskInVain(const base::Endpoint& endpoint) {
+  void AskInVain(const base::Endpoint& endpoint, std::string_view request = kRequest) {
     EXPECT_TRUE(ProxyBed::Eventually([&] {
       const auto client = bed_.Connect(client_, endpoint);
-      (void)SendText(client.get(), kRequest);
+      (void)SendText(client.get(), request);
       (void)ReceiveEnd(client.get());
       return bed_.workers(0).at(0).stats().requests.value() != 0;
     }));
@@ -119,6 +120,27 @@ TEST_F(FailureTest, SaysThatThereIsNoUpstream) {
       [](const Record& each) { return each.flow.reason == Reason::kUpstreamRefused; });
   ASSERT_TRUE(served.has_value());
   EXPECT_EQ(served->flow.direction, Direction::kInbound);
+}
+
+TEST_F(FailureTest, SaysSoOfEachHttp2Stream) {
+  const auto dead = bed_.ExposeDead(server_);
+  bed_.Publish();
+  Nghttp2End peer(/*server=*/false);
+  peer.Settings({});
+  for (const char* path : {"/a", "/b"}) {
+    peer.Request(
+        {.fields = {
+             {":method", "GET"}, {":scheme", "http"}, {":authority", "server"}, {":path", path}}});
+  }
+  const std::vector<std::uint8_t> bytes = peer.Send();
+  AskInVain(dead, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  for (const std::string path : {"/a", "/b"}) {
+    const auto record = bed_.records(0).WaitFor(
+        [&](const Record& each) { return each.flow.is_request && each.flow.http->path == path; });
+    ASSERT_TRUE(record.has_value()) << path;
+    EXPECT_EQ(record->flow.protocol, observe::Protocol::kHttp2);
+    Expect(*record, Reason::kUpstreamRefused, Verdict::kError, "upstream-refused");
+  }
 }
 
 TEST_F(FailureTest, SaysThatTheUpstreamDidNotAnswerInTime) {
