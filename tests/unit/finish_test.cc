@@ -199,6 +199,28 @@ TEST(FinishRequestTest, GivesLinksToTheFirstSpanAndTagsToEach) {
 
 const std::string kMark = "\xe2\x80\xa6";
 
+// What MeshTrace keeps of headers is in the flow whether there is a span or not.
+TEST(FinishRequestTest, KeepsTheTagsOfItsSideInTheFlow) {
+  ExchangeResult exchange = SampledExchange();
+  exchange.client_tags = {{.name = "tenant", .value = "acme"}};
+  exchange.server_tags = {{.name = "tier", .value = "gold"}};
+  exchange.trace_flags = 2;  // not sampled
+  const Record client = FinishRequest(Connection(Direction::kOutbound), exchange, nullptr);
+  EXPECT_FALSE(client.span.has_value());
+  ASSERT_EQ(client.flow.tags.size(), 1U);
+  EXPECT_EQ(client.flow.tags[0].name, "tenant");
+  const Record server = FinishRequest(Connection(Direction::kInbound), exchange, nullptr);
+  ASSERT_EQ(server.flow.tags.size(), 1U);
+  EXPECT_EQ(server.flow.tags[0].value, "gold");
+}
+
+TEST(FinishRequestTest, DeniesWhomItRefuses) {
+  EXPECT_TRUE(IsRefusal(Reason::kRefusedByPeer));
+  EXPECT_TRUE(IsRefusal(Reason::kPlaintextRefused));
+  EXPECT_FALSE(IsRefusal(Reason::kUpstreamRefused));
+  EXPECT_FALSE(IsRefusal(Reason::kNone));
+}
+
 TEST(CleanTextTest, CutsOnCharacterBordersAndMarksIt) {
   const std::string text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";  // 1, 2, 3 and 4 bytes
   EXPECT_EQ(CleanText(text, 100), text);
