@@ -392,32 +392,43 @@ std::vector<std::uint64_t> TextStarts(const ByteSource& file, const Elf& elf,
   return starts;
 }
 
-// Whether a function begins with Go's test of its stack's bounds: CMPQ SP, 16(R14), or the
-// same of R12 behind a LEAQ of the frame (cmd/internal/obj/x86, stacksplit).
-bool BeginsLikeGo(const ByteSource& file, std::uint64_t offset) {
-  constexpr std::size_t kLongest = 12;
-  std::array<std::byte, kLongest> code{};
-  if (file.ReadAt(offset, code) != code.size()) {
-    return false;
-  }
-  const std::string_view text(reinterpret_cast<const char*>(code.data()), code.size());
+// Go's functions begin with a test of their stack's bounds and a jump that grows it (cmd/internal/
+// obj/x86, stacksplit): CMPQ SP, 16(R14), or the same of R12 behind a LEAQ of the frame; then
+// JLS. How far behind the function's begin the jump is.
+std::optional<std::uint64_t> FindJump(const ByteSource& file, std::uint64_t offset) {
   using namespace std::string_view_literals;
   constexpr auto kCompareR12 = "\x4d\x3b\x66\x10"sv;
-  return text.starts_with("\x49\x3b\x66\x10"sv) ||
-         (text.starts_with("\x4c\x8d\x64\x24"sv) && text.substr(5, 4) == kCompareR12) ||
-         (text.starts_with("\x4c\x8d\xa4\x24"sv) && text.substr(8, 4) == kCompareR12);
+  constexpr std::size_t kLongest = 14;
+  std::array<std::byte, kLongest> code{};
+  if (file.ReadAt(offset, code) != code.size()) {
+    return std::nullopt;
+  }
+  const std::string_view text(reinterpret_cast<const char*>(code.data()), code.size());
+  std::size_t length = 0;
+  if (text.starts_with("\x49\x3b\x66\x10"sv)) {
+    length = 4;
+  } else if (text.starts_with("\x4c\x8d\x64\x24"sv) && text.substr(5, 4) == kCompareR12) {
+    length = 9;
+  } else if (text.starts_with("\x4c\x8d\xa4\x24"sv) && text.substr(8, 4) == kCompareR12) {
+    length = 12;
+  } else {
+    return std::nullopt;
+  }
+  const bool is_jump = text.substr(length, 2) == "\x0f\x86"sv || text[length] == '\x76';
+  return is_jump ? std::optional<std::uint64_t>(length) : std::nullopt;
 }
 
-// The offsets in the file of functions at `base` + each of `found`, if all are functions.
+// Where to probe functions at `base` + each of `found`, if all are functions.
 std::optional<GoHttpFunctions> Check(const ByteSource& file, const Elf& elf, std::uint64_t base,
                                      const Found& found) {
   std::array<std::uint64_t, kNameCount> offsets{};
   for (std::size_t i = 0; i < kNameCount; ++i) {
     const auto offset = elf.OffsetOfCode(base + found[i].value_or(0));
-    if (!offset || !BeginsLikeGo(file, *offset)) {
+    const auto jump = offset ? FindJump(file, *offset) : std::nullopt;
+    if (!jump) {
       return std::nullopt;
     }
-    offsets[i] = *offset;
+    offsets[i] = *offset + *jump;
   }
   return GoHttpFunctions{.round_trip = offsets[0], .write_loop = offsets[1]};
 }

@@ -49,7 +49,9 @@ std::string_view ToString(GoBinaryError error);
 // Whether there was something that weir should have understood.
 bool IsFailure(GoBinaryError error);
 
-// Offsets in the file.
+// Where to probe, as offsets in the file: at the jump behind the test of the stack's bounds
+// with which a function begins. The registers still are as its caller left them, and the
+// kernel emulates a jump, where it has to step over most instructions in a trap of its own.
 struct GoHttpFunctions {
   std::uint64_t round_trip = 0;  // net/http.(*persistConn).roundTrip
   std::uint64_t write_loop = 0;  // net/http.(*persistConn).writeLoop

@@ -26,7 +26,8 @@ static __always_inline int weir_is_wanted(void) {
 }
 
 // net/http.(*persistConn).roundTrip, in the goroutine that wants an answer. Go's internal
-// ABI since 1.17: R14 is g, AX the receiver. A stack that grows runs the entry twice.
+// ABI since 1.17: R14 is g, AX the receiver, here where the function has looked whether its
+// stack has to grow. If it has, it begins again.
 SEC("uprobe")
 int weir_go_round_trip(struct pt_regs* ctx) {
   if (!weir_is_wanted()) {

@@ -22,20 +22,27 @@
 #include "agent/datapath/runtime_program.h"
 #include "bpf/abi/causality.h"
 
+// Stands for functions of a Go program: the probe is on a jump, as there.
+asm(R"(
+.text
+weir_probed:
+  cmp %rsp, %rsp
+weir_probe:
+  jbe 1f
+1:
+  ret
+weir_never_called:
+  ret
+)");
+extern "C" void weir_probed();
+extern "C" void weir_probe();
+extern "C" void weir_never_called();
+
 namespace weir::datapath {
 namespace {
 
 constexpr unsigned kRounds = 9;
 constexpr unsigned kHits = 20000;
-
-// Stands for a function of a Go program.
-[[gnu::noinline]] void Probed() {
-  asm volatile("nop; nop; nop" ::: "memory");
-}
-
-[[gnu::noinline]] void NeverCalled() {
-  asm volatile("nop; nop; nop; nop" ::: "memory");
-}
 
 template <typename T>
 T Must(base::Result<T> result) {
@@ -103,10 +110,10 @@ int Main() {
                              .flags = WEIR_WORKLOAD_INFER | WEIR_WORKLOAD_GO | WEIR_WORKLOAD_NODE});
   const base::UniqueFd self(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   const GoHttpFunctions functions{
-      .round_trip = OffsetInFile(reinterpret_cast<std::uintptr_t>(&Probed)),
-      .write_loop = OffsetInFile(reinterpret_cast<std::uintptr_t>(&NeverCalled))};
+      .round_trip = OffsetInFile(reinterpret_cast<std::uintptr_t>(&weir_probe)),
+      .write_loop = OffsetInFile(reinterpret_cast<std::uintptr_t>(&weir_never_called))};
   std::optional<GoProbes> probes;
-  Compare("a probe", Probed, [&](bool on) {
+  Compare("a probe", weir_probed, [&](bool on) {
     probes.reset();
     if (on) {
       probes = Must(runtime->ProbeGo(self.get(), functions));

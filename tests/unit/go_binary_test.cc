@@ -11,8 +11,12 @@ using datapath::FindGoHttpFunctions;
 using datapath::GoBinaryError;
 using datapath::GoHttpFunctions;
 
-constexpr GoHttpFunctions kFunctions{.round_trip = kTextOffset + kRoundTrip,
-                                     .write_loop = kTextOffset + kWriteLoop};
+// Of a function whose test of the stack takes `test_bytes`.
+constexpr GoHttpFunctions FunctionsBehind(std::uint64_t test_bytes) {
+  return {.round_trip = kTextOffset + kRoundTrip + test_bytes,
+          .write_loop = kTextOffset + kWriteLoop + test_bytes};
+}
+constexpr GoHttpFunctions kFunctions = FunctionsBehind(4);
 
 std::expected<GoHttpFunctions, GoBinaryError> FindIn(const std::string& file) {
   return FindGoHttpFunctions(MemorySource(file));
@@ -37,10 +41,11 @@ TEST(GoBinaryTest, FindsFunctionsByTheRuntimesTableWhenSymbolsAreStripped) {
 
 TEST(GoBinaryTest, TakesEveryFormOfTheStackTest) {
   using namespace std::string_view_literals;
-  for (const auto prologue : {"\x49\x3b\x66\x10"sv, "\x4c\x8d\x64\x24\xc0\x4d\x3b\x66\x10"sv,
-                              "\x4c\x8d\xa4\x24\x50\xfe\xff\xff\x4d\x3b\x66\x10"sv}) {
-    EXPECT_EQ(Find({.prologue = prologue}), kFunctions);
-  }
+  EXPECT_EQ(Find({.prologue = "\x49\x3b\x66\x10\x76\x20"sv}), FunctionsBehind(4));
+  EXPECT_EQ(Find({.prologue = "\x4c\x8d\x64\x24\xc0\x4d\x3b\x66\x10\x0f\x86"sv}),
+            FunctionsBehind(9));
+  EXPECT_EQ(Find({.prologue = "\x4c\x8d\xa4\x24\x50\xfe\xff\xff\x4d\x3b\x66\x10\x0f\x86"sv}),
+            FunctionsBehind(12));
 }
 
 TEST(GoBinaryTest, RefusesCodeThatDoesNotBeginLikeGo) {
@@ -48,6 +53,7 @@ TEST(GoBinaryTest, RefusesCodeThatDoesNotBeginLikeGo) {
   constexpr std::string_view kFormer("\x64\x48\x8b\x0c\x25\xf8\xff\xff\xff\x48\x3b\x61\x10");
   EXPECT_EQ(Find({.prologue = kFormer}).error(), GoBinaryError::kUnexpectedCode);
   EXPECT_EQ(Find({.symbols = false, .prologue = kFormer}).error(), GoBinaryError::kUnexpectedCode);
+  EXPECT_EQ(Find({.prologue = "\x49\x3b\x66\x10\x90"}).error(), GoBinaryError::kUnexpectedCode);
 }
 
 TEST(GoBinaryTest, TellsWhatTheFileIsInstead) {
@@ -95,8 +101,8 @@ TEST(GoBinaryTest, OnlyEverNamesCodeOfGosForm) {
       bad[at] = static_cast<char>(bad[at] ^ 0x81);
       const auto found = FindIn(bad);
       if (found && *found != kFunctions) {
-        EXPECT_EQ(bad.compare(found->round_trip, 4, "\x49\x3b\x66\x10"), 0) << at;
-        EXPECT_EQ(bad.compare(found->write_loop, 4, "\x49\x3b\x66\x10"), 0) << at;
+        EXPECT_EQ(bad.compare(found->round_trip, 2, "\x0f\x86"), 0) << at;
+        EXPECT_EQ(bad.compare(found->write_loop, 2, "\x0f\x86"), 0) << at;
       }
     }
   }
