@@ -17,7 +17,7 @@ constexpr std::size_t kNameCount = 2;
 constexpr std::array<std::string_view, kNameCount> kNames = {"net/http.(*persistConn).roundTrip",
                                                              "net/http.(*persistConn).writeLoop"};
 
-constexpr std::uint64_t kMaxTableBytes = 128ULL << 20U;
+constexpr std::uint64_t kMaxTableBytes = 64ULL << 20U;
 constexpr std::uint32_t kMaxFunctions = 1U << 20U;
 constexpr std::uint64_t kMaxSectionNameBytes = 64ULL << 10U;
 constexpr unsigned kMaxSegments = 256;
@@ -445,6 +445,7 @@ std::size_t FileSource::ReadAt(std::uint64_t offset, std::span<std::byte> into) 
     }
     done += static_cast<std::size_t>(count);
   }
+  bytes_read_ += done;
   return done;
 }
 

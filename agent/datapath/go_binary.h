@@ -29,9 +29,12 @@ class FileSource final : public ByteSource {
  public:
   explicit FileSource(int fd) : fd_(fd) {}
   std::size_t ReadAt(std::uint64_t offset, std::span<std::byte> into) const override;
+  // So far.
+  [[nodiscard]] std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
   int fd_;
+  mutable std::uint64_t bytes_read_ = 0;
 };
 
 // Why a file has no functions to probe; the text of each is a counter's label.

@@ -103,6 +103,7 @@ void HookedRuntimes::SyncNode() {
 
 void HookedRuntimes::Rescan() {
   sweeps_ = 0;
+  bytes_this_scan_ = 0;
   for (auto& [file, program] : programs_) {
     program.users.clear();
   }
@@ -170,6 +171,10 @@ void HookedRuntimes::LookAt(pid_t pid, model::LocalId id, std::set<FileId>& seen
     }
     return;
   }
+  if (bytes_this_scan_ > kMaxBytesPerScan) {
+    sweeps_ = kSweepsBetweenScans;
+    return;
+  }
   const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid() || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
     return;
@@ -182,7 +187,9 @@ void HookedRuntimes::LookAt(pid_t pid, model::LocalId id, std::set<FileId>& seen
 }
 
 std::optional<GoProbes> HookedRuntimes::Probe(int fd) {
-  const auto functions = FindGoHttpFunctions(FileSource(fd));
+  const FileSource file(fd);
+  const auto functions = FindGoHttpFunctions(file);
+  bytes_this_scan_ += file.bytes_read();
   if (!functions) {
     if (IsFailure(functions.error())) {
       ++failures_[std::string(ToString(functions.error()))];

@@ -33,6 +33,8 @@ class HookedRuntimes {
   // Files that probes are in, or that were looked at in vain, at once; others are not looked
   // at (counted as "too-many-programs").
   static constexpr std::size_t kMaxPrograms = 4096;
+  // Once that much of new files was read, those that are left wait for the next Sweep.
+  static constexpr std::uint64_t kMaxBytesPerScan = 256ULL << 20U;
 
   // `parent` and the result of Load outlive it; null where the kernel cannot.
   HookedRuntimes(const ParentProgram* parent, std::unique_ptr<RuntimeProgram> program,
@@ -89,7 +91,8 @@ class HookedRuntimes {
   std::optional<BpfLink> node_;
   std::map<std::string, std::uint64_t> failures_;
   std::uint64_t known_arrivals_ = 0;
-  unsigned sweeps_ = 0;  // since the last scan
+  unsigned sweeps_ = 0;                // since the last scan
+  std::uint64_t bytes_this_scan_ = 0;  // of new files
 };
 
 }  // namespace weir::datapath

@@ -76,6 +76,9 @@ static __always_inline __u64 weir_go_call(struct weir_parent_socket* socket,
     bpf_map_delete_elem(&weir_go_writers, &at);
     at.address = socket->connection;
   }
-  __u64* request = bpf_map_lookup_elem(&weir_go_calls, &at);
-  return request ? *request : 0;
+  __u64* known = bpf_map_lookup_elem(&weir_go_calls, &at);
+  __u64 request = known ? *known : 0;
+  // For one call: where probes were taken out there is no next one.
+  bpf_map_delete_elem(&weir_go_calls, &at);
+  return request;
 }

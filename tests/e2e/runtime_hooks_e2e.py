@@ -49,6 +49,9 @@ class RuntimeHooksTest(unittest.TestCase):
     def test_go_with_pooled_connections(self):
         self.check("Go, behind a sleep, pooled")
 
+    def test_go_that_writes_to_its_connections_itself(self):
+        self.check("Go, written by the handler itself")
+
     def test_node_behind_a_timer(self):
         self.check("Node, behind a timer")
 

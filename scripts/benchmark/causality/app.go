@@ -1,9 +1,13 @@
-// A server in Go: GET /r/ID calls /u/ID upstream, with ?timer after a sleep of 3 ms.
+// A server in Go: GET /r/ID calls /u/ID upstream; with ?timer after a sleep of 3 ms, with ?raw
+// without net/http's client, on connections of a pool that it writes to itself, as drivers of
+// databases do.
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -21,6 +25,28 @@ func call(path string, w io.Writer) {
 	io.Copy(w, answer.Body)
 }
 
+var idle = make(chan net.Conn, 1024)
+
+func callRaw(path string, w io.Writer) {
+	var connection net.Conn
+	select {
+	case connection = <-idle:
+	default:
+		var err error
+		if connection, err = net.Dial("tcp", os.Getenv("UPSTREAM")); err != nil {
+			return
+		}
+	}
+	fmt.Fprintf(connection, "GET %s HTTP/1.1\r\nHost: upstream\r\n\r\n", path)
+	answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		connection.Close()
+		return
+	}
+	io.Copy(w, answer.Body)
+	idle <- connection
+}
+
 func main() {
 	http.DefaultTransport.(*http.Transport).DisableKeepAlives = os.Getenv("POOLED") != "1"
 	http.HandleFunc("/background", func(http.ResponseWriter, *http.Request) {
@@ -35,7 +61,12 @@ func main() {
 		if r.URL.RawQuery == "timer" {
 			time.Sleep(3 * time.Millisecond)
 		}
-		call(strings.Replace(r.URL.Path, "/r/", "/u/", 1), w)
+		path := strings.Replace(r.URL.Path, "/r/", "/u/", 1)
+		if r.URL.RawQuery == "raw" {
+			callRaw(path, w)
+			return
+		}
+		call(path, w)
 	})
 	panic(http.ListenAndServe(":8080", nil))
 }
