@@ -68,9 +68,10 @@ static __always_inline __u64 weir_go_call(struct weir_parent_socket* socket,
     if (!at.address) {
       return 0;
     }
-    __u64* connection = socket->direction ? 0 : bpf_map_lookup_elem(&weir_go_writers, &at);
+    __u64 own = weir_request_of_goroutine(&at);
+    __u64* connection = own || socket->direction ? 0 : bpf_map_lookup_elem(&weir_go_writers, &at);
     if (!connection) {
-      return weir_request_of_goroutine(&at);
+      return own;
     }
     socket->connection = *connection;
     bpf_map_delete_elem(&weir_go_writers, &at);

@@ -34,7 +34,7 @@ import (
 )
 
 func main() {
-	listener, err := net.Listen("tcp", "127.0.0.1:8080")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
@@ -195,6 +195,24 @@ TEST_F(HookedRuntimesTest, ProbesWhatListensLaterInTheNextSweep) {
   EXPECT_EQ(ProbesHeld(), 0U);
   Start(*pod_, path);
   (void)agent_->datapath().Sweep();
+  EXPECT_EQ(ProbesHeld(), 2U);
+}
+
+TEST_F(HookedRuntimesTest, ProbesProgramsOfACgroupAndOfThoseBelow) {
+  const std::string unit = sandbox_->AddCgroup("unit");
+  const std::string below = sandbox_->AddCgroup("unit/below");
+  const std::string path = Build("plain");
+  programs_.push_back(std::make_unique<Program>(std::vector<std::string>{
+      "/bin/sh", "-c", "echo $$ >" + below + "/cgroup.procs && exec " + path}));
+  ASSERT_TRUE(programs_.back()->WaitForOutput("listens"));
+  const auto enrolled = agent_->Enrol({.id = kId,
+                                       .name = "unit",
+                                       .match = datapath::CgroupPath{unit},
+                                       .on_agent_down = model::OnAgentDown::kOpen,
+                                       .ports = {},
+                                       .infer_parents = true,
+                                       .runtime_hooks = {.go = true, .node = false}});
+  ASSERT_TRUE(enrolled) << enrolled.error().ToString();
   EXPECT_EQ(ProbesHeld(), 2U);
 }
 
