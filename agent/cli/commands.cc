@@ -115,7 +115,8 @@ void AddGlobals(CLI::App& app, GlobalOptions& options) {
   AddChoice(app, "--time,--time-format", options.time_format, kTimeFormats,
             "local|utc|full|rel|epoch", "form of times");
   app.get_option("--time")->group("Global");
-  AddDuration(app, "--timeout", options.timeout, "how long to wait for the agent (10s)");
+  AddDuration(app, "--timeout", options.timeout,
+              "how long to wait for the agent (10s, or WEIR_TIMEOUT)");
   app.get_option("--timeout")->envname("WEIR_TIMEOUT")->group("Global");
 }
 
