@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "agent/base/log.h"
+#include "agent/config/discovery.h"
 #include "agent/daemon/status.h"
 
 namespace weir::daemon {
@@ -104,6 +107,26 @@ double ProcessorSeconds(const ::rusage& usage) {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+// The smallest limit of memory of the cgroups that this process is in; nothing without one.
+std::optional<std::uint64_t> MemoryLimit() {
+  const auto root = config::FindCgroup2Root();
+  std::ifstream own("/proc/self/cgroup");
+  std::string line;
+  while (root && std::getline(own, line) && !line.starts_with("0::/")) {
+  }
+  if (!root || !line.starts_with("0::/")) {
+    return std::nullopt;
+  }
+  std::optional<std::uint64_t> least;
+  for (std::string path = line.substr(3); !path.empty(); path.resize(path.rfind('/'))) {
+    std::uint64_t limit = 0;  // "max" is no number
+    if (std::ifstream file(*root + path + "/memory.max"); file >> limit) {
+      least = std::min(least.value_or(limit), limit);
+    }
+  }
+  return least;
+}
+
 }  // namespace
 
 std::vector<MetricFamily> ControlMetrics(const ControlFacts& facts) {
@@ -160,17 +183,24 @@ std::vector<MetricFamily> ProcessMetrics(base::WallTime started_at) {
     families.push_back(Gauge("process_resident_memory_bytes", "Resident memory of the agent.",
                              pages * static_cast<double>(::sysconf(_SC_PAGESIZE))));
   }
+  MetricFamily limit = Family(
+      "weir_memory_limit_bytes",
+      "Memory that the agent's cgroups let it have; absent without a limit.", MetricType::kGauge);
+  if (const auto bytes = MemoryLimit()) {
+    limit.samples.push_back({.labels = {}, .value = static_cast<double>(*bytes)});
+  }
+  families.push_back(std::move(limit));
   std::error_code error;
   double descriptors = 0;
   for (std::filesystem::directory_iterator entry("/proc/self/fd", error), end;
        !error && entry != end; entry.increment(error)) {
     ++descriptors;
   }
-  ::rlimit limit{};
-  if (!error && ::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+  ::rlimit most{};
+  if (!error && ::getrlimit(RLIMIT_NOFILE, &most) == 0) {
     families.push_back(Gauge("process_open_fds", "Open file descriptors.", descriptors));
     families.push_back(Gauge("process_max_fds", "Most file descriptors that may be open.",
-                             static_cast<double>(limit.rlim_cur)));
+                             static_cast<double>(most.rlim_cur)));
   }
   return families;
 }

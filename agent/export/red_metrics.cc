@@ -79,12 +79,6 @@ double Seconds(auto duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
-std::string BoundText(double bound) {
-  std::string text = std::to_string(bound);  // 0.002500
-  text.erase(text.find_last_not_of('0') + 1);
-  return text.ends_with('.') ? text + "0" : text;
-}
-
 }  // namespace
 
 template <typename T, typename MakeLabels>
@@ -113,6 +107,7 @@ void RedMetrics::Consume(const std::vector<observe::Record>& records) noexcept {
   const std::lock_guard lock(mutex_);
   for (const observe::Record& record : records) {
     AddCount(record.flow);
+    AddWait(record.flow);
     if (record.flow.is_request) {
       AddDuration(record.flow);
       ++parents_[static_cast<std::size_t>(record.flow.direction)]
@@ -147,6 +142,39 @@ void RedMetrics::AddDuration(const Flow& flow) {
   duration.sum += flow.timing.total;
 }
 
+void RedMetrics::AddWait(const Flow& flow) {
+  const bool is_http = flow.is_request || flow.http;
+  if (flow.direction != observe::Direction::kOutbound || flow.mtls != observe::MtlsState::kTunnel ||
+      (is_http && !flow.is_request)) {
+    return;
+  }
+  // Later requests of a connection find the stream that the first one waited for.
+  const bool waited = !is_http || flow.http->request_index == 0;
+  const base::Nanoseconds wait =
+      waited ? std::max(flow.timing.tunnel_wait, base::Nanoseconds(0)) : base::Nanoseconds(0);
+  const auto bound = std::ranges::lower_bound(kWaitBounds, Seconds(wait));
+  ++waits_.counts[static_cast<std::size_t>(bound - kWaitBounds.begin())];
+  waits_.sum += wait;
+}
+
+void RedMetrics::AppendWaits(std::vector<MetricFamily>& families) const {
+  MetricFamily family{"weir_tunnel_wait_seconds",
+                      "Time that calls to other nodes waited for a tunnel.",
+                      MetricType::kHistogram,
+                      {}};
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < waits_.counts.size(); ++i) {
+    count += waits_.counts[i];
+    family.samples.push_back(
+        {.labels = {{"le", i < kWaitBounds.size() ? observe::BoundText(kWaitBounds[i]) : "+Inf"}},
+         .value = static_cast<double>(count),
+         .suffix = "_bucket"});
+  }
+  family.samples.push_back({.labels = {}, .value = static_cast<double>(count), .suffix = "_count"});
+  family.samples.push_back({.labels = {}, .value = Seconds(waits_.sum), .suffix = "_sum"});
+  families.push_back(std::move(family));
+}
+
 void RedMetrics::AppendParents(std::vector<MetricFamily>& families) const {
   MetricFamily family{"weir_request_parents",
                       "Requests that have ended, by what told the parent of their span.",
@@ -171,7 +199,7 @@ void RedMetrics::AppendBuckets(const Duration& duration, MetricFamily& family) {
     const Bucket& bucket = duration.buckets[i];
     count += bucket.count;
     Labels labels = duration.labels;
-    labels.emplace_back("le", i < kBounds.size() ? BoundText(kBounds[i]) : "+Inf");
+    labels.emplace_back("le", i < kBounds.size() ? observe::BoundText(kBounds[i]) : "+Inf");
     MetricSample sample{
         .labels = std::move(labels), .value = static_cast<double>(count), .suffix = "_bucket"};
     if (bucket.trace_id != observe::TraceId{}) {
@@ -206,6 +234,7 @@ std::vector<MetricFamily> RedMetrics::Collect() const {
                               [](const Counter& counter) { return counter.count; }));
   AppendParents(families);
   AppendDurations(families);
+  AppendWaits(families);
   families.push_back(ToFamily("weir_connections", "Connections that have ended.", connections_,
                               [](const Counter& counter) { return counter.count; }));
   families.push_back(ToFamily("weir_connection_sent_bytes",

@@ -28,8 +28,9 @@ class RedMetrics final : public observe::RecordConsumer {
   explicit RedMetrics(std::size_t max_series = 2000) : max_series_(max_series) {}
 
   void Consume(const std::vector<observe::Record>& records) noexcept override;
-  // weir_requests, weir_request_parents, weir_request_duration_seconds, weir_connections,
-  // weir_connection_sent_bytes, weir_connection_received_bytes, weir_metrics_overflow.
+  // weir_requests, weir_request_parents, weir_request_duration_seconds,
+  // weir_tunnel_wait_seconds, weir_connections, weir_connection_sent_bytes,
+  // weir_connection_received_bytes, weir_metrics_overflow.
   [[nodiscard]] std::vector<observe::MetricFamily> Collect() const;
 
  private:
@@ -56,11 +57,18 @@ class RedMetrics final : public observe::RecordConsumer {
     std::array<Bucket, kBounds.size() + 1> buckets{};  // the last has no bound
     base::Nanoseconds sum{0};
   };
+  // How long calls to other nodes waited for a tunnel, those that found one included.
+  static constexpr std::array<double, 5> kWaitBounds = {0.001, 0.005, 0.05, 0.5, 5};
+  struct Waits {
+    std::array<std::uint64_t, kWaitBounds.size() + 1> counts{};  // the last has no bound
+    base::Nanoseconds sum{0};
+  };
   template <typename T>
   using Table = std::unordered_map<std::string, T, NameHash, std::equal_to<>>;
 
   void AddCount(const observe::Flow& flow);
   void AddDuration(const observe::Flow& flow);
+  void AddWait(const observe::Flow& flow);
   // The entry of key_, made with `flow`'s labels, or the one for "other".
   template <typename T, typename MakeLabels>
   T& Entry(Table<T>& table, std::size_t limit, const observe::Flow& flow,
@@ -68,11 +76,13 @@ class RedMetrics final : public observe::RecordConsumer {
   static void AppendBuckets(const Duration& duration, observe::MetricFamily& family);
   void AppendParents(std::vector<observe::MetricFamily>& families) const;
   void AppendDurations(std::vector<observe::MetricFamily>& families) const;
+  void AppendWaits(std::vector<observe::MetricFamily>& families) const;
 
   mutable std::mutex mutex_;
   Table<Counter> requests_;
   Table<Counter> connections_;
   Table<Duration> durations_;
+  Waits waits_;
   // By direction, then by parent source.
   std::array<std::array<std::uint64_t, kParentSources>, 2> parents_{};
   std::size_t max_series_;

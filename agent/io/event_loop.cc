@@ -165,6 +165,9 @@ void EventLoop::RunOnce(base::Nanoseconds most) {
   }
   FireTimers();
   RunDeferred();
+  if (observer_) {
+    observer_(clock_.Now() - now_);
+  }
 }
 
 void EventLoop::Dispatch(const epoll_event& event) {

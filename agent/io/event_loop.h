@@ -104,6 +104,11 @@ class EventLoop {
   // One turn: waits at most `most` (or until a timer is due), then handlers, due
   // timers, and the deferred work. Negative waits without bound.
   void RunOnce(base::Nanoseconds most);
+  // `observer` is told at the end of each turn how long it took from the end of its wait on:
+  // what an event that came meanwhile waited for. It must not throw.
+  void ObserveTurns(std::function<void(base::Nanoseconds)> observer) {
+    observer_ = std::move(observer);
+  }
   // Turns until Stop() was called.
   void Run();
   // Owner thread only; other threads post to a mailbox that the loop watches.
@@ -139,6 +144,7 @@ class EventLoop {
   std::vector<Timer*> timers_;  // binary heap by deadline
   std::vector<std::function<void()>> deferred_;
   std::vector<epoll_event> events_;
+  std::function<void(base::Nanoseconds)> observer_;
   std::size_t watch_count_ = 0;
   bool stopping_ = false;
 };

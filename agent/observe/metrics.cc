@@ -87,6 +87,12 @@ void AppendSample(const MetricFamily& family, const MetricSample& sample, std::s
 
 }  // namespace
 
+std::string BoundText(double bound) {
+  std::string text = std::to_string(bound);  // 0.002500
+  text.erase(text.find_last_not_of('0') + 1);
+  return text.ends_with('.') ? text + "0" : text;
+}
+
 std::string RenderOpenMetrics(const std::vector<MetricFamily>& families) {
   std::string out;
   for (const MetricFamily& family : families) {

@@ -38,6 +38,9 @@ struct MetricFamily {
   std::vector<MetricSample> samples;
 };
 
+// The bound of a histogram's bucket as the label "le" shows it: "0.005", "1.0".
+std::string BoundText(double bound);
+
 // Renders `families` as OpenMetrics 1.0 text (content type kOpenMetricsContentType), with
 // the end mark. Families of one name must be merged before. Pure.
 std::string RenderOpenMetrics(const std::vector<MetricFamily>& families);

@@ -1,5 +1,7 @@
 #include "agent/proxy/stats.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -144,7 +146,37 @@ void AddPlain(std::vector<MetricFamily>& all, Workers workers) {
   }
 }
 
+void AddTurns(std::vector<MetricFamily>& all, Workers workers) {
+  using T = TurnHistogram;
+  MetricFamily family =
+      Family("weir_loop_turn_seconds", "Time that a turn of a worker's event loop took.",
+             MetricType::kHistogram);
+  std::uint64_t count = 0;
+  std::uint64_t nanoseconds = 0;
+  for (std::size_t i = 0; i <= T::kBounds.size(); ++i) {
+    for (const WorkerStats* worker : workers) {
+      count += worker->turns.buckets[i].value();
+      nanoseconds += i == 0 ? worker->turns.nanoseconds.value() : 0;
+    }
+    family.samples.push_back(
+        {.labels = {{"le", i < T::kBounds.size() ? observe::BoundText(T::kBounds[i]) : "+Inf"}},
+         .value = static_cast<double>(count),
+         .suffix = "_bucket"});
+  }
+  family.samples.push_back({.labels = {}, .value = static_cast<double>(count), .suffix = "_count"});
+  family.samples.push_back(
+      {.labels = {}, .value = static_cast<double>(nanoseconds) / 1e9, .suffix = "_sum"});
+  all.push_back(std::move(family));
+}
+
 }  // namespace
+
+void TurnHistogram::Add(base::Nanoseconds turn) {
+  const double seconds = std::chrono::duration<double>(turn).count();
+  const auto* const bound = std::ranges::lower_bound(kBounds, seconds);
+  buckets[static_cast<std::size_t>(bound - kBounds.begin())].Add();
+  nanoseconds.Add(static_cast<std::uint64_t>(turn.count()));
+}
 
 std::vector<MetricFamily> CollectMetrics(Workers workers) {
   std::vector<MetricFamily> all;
@@ -152,6 +184,7 @@ std::vector<MetricFamily> CollectMetrics(Workers workers) {
   AddTunnels(all, workers);
   AddHttp2(all, workers);
   AddPlain(all, workers);
+  AddTurns(all, workers);
   return all;
 }
 

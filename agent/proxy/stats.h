@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "agent/base/clock.h"
 #include "agent/http/flood_guard.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
@@ -43,6 +44,15 @@ struct TunnelCounters {
   std::array<Counter, http::kTunnelViolationCount> violations;  // by the peer
 };
 
+// How long the turns of a worker's event loop took.
+struct TurnHistogram {
+  static constexpr std::array<double, 6> kBounds = {0.001, 0.005, 0.02, 0.05, 0.1, 0.5};  // s
+  std::array<Counter, kBounds.size() + 1> buckets;  // each by itself; the last has no bound
+  Counter nanoseconds;                              // of all turns together
+
+  void Add(base::Nanoseconds turn);
+};
+
 // WorkerStats are the figures of one worker. Written by the worker, read by any thread;
 // a reader sees each figure whole, but not all of one instant.
 struct WorkerStats {
@@ -62,6 +72,7 @@ struct WorkerStats {
   // Delivery legs whose requests are nobody's inferred parents.
   Counter deliveries_untracked;
   Counter snapshots;  // snapshots installed
+  TurnHistogram turns;
   // HTTP/2 connections of applications closed because an end broke the protocol.
   std::array<Counter, http::kH2ViolationCount> h2_violations;
   // Refused or broken connections and requests, by why; kNone counts those that went well.

@@ -28,7 +28,9 @@ class Worker::Core final : private io::EventHandler {
         context_(options, *loop_, stats),
         acceptor_(context_),
         scan_(*loop_, context_.sessions),
-        grace_(*loop_, [this] { EndDrain(); }) {}
+        grace_(*loop_, [this] { EndDrain(); }) {
+    loop_->ObserveTurns([&stats](base::Nanoseconds turn) { stats.turns.Add(turn); });
+  }
   ~Core() = default;
 
   base::Result<void> Watch() {

@@ -187,5 +187,16 @@ TEST(EventLoopTest, RunsDeferredWorkAtTheEndOfTheTurn) {
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
 }
 
+TEST(EventLoopTest, TellsHowLongEachTurnTook) {
+  base::ManualClock clock;
+  auto loop = EventLoop::Create(clock).value();
+  std::vector<base::Nanoseconds> turns;
+  loop->ObserveTurns([&](base::Nanoseconds turn) { turns.push_back(turn); });
+  loop->AtEndOfTurn([&] { clock.Advance(milliseconds(7)); });
+  loop->RunOnce(milliseconds(0));
+  loop->RunOnce(milliseconds(0));
+  EXPECT_EQ(turns, (std::vector<base::Nanoseconds>{milliseconds(7), milliseconds(0)}));
+}
+
 }  // namespace
 }  // namespace weir::io

@@ -143,6 +143,29 @@ TEST(RedMetricsTest, MakesTwelveSeriesForAPairWhoseRequestsEndAlike) {
   EXPECT_EQ(count(50) - count(0), 50U * 12);
 }
 
+TEST(RedMetricsTest, CountsHowLongCallsWaitedForATunnel) {
+  RedMetrics metrics;
+  Record first = MakeRequest(/*is_client=*/true);
+  first.flow.timing.tunnel_wait = std::chrono::milliseconds(20);
+  Record second = first;  // on the same connection: it found the stream there
+  second.flow.http->request_index = 1;
+  Record opaque = first;
+  opaque.flow.is_request = false;
+  opaque.flow.http.reset();
+  Record whole = first;  // the HTTP connection itself is in its requests
+  whole.flow.is_request = false;
+  Record local = first;
+  local.flow.mtls = observe::MtlsState::kLocal;
+  metrics.Consume({first, second, opaque, whole, local, MakeRequest(/*is_client=*/false)});
+  const auto samples = Samples(metrics, "weir_tunnel_wait_seconds");
+  EXPECT_EQ(samples.at("_bucket le=0.001"), 1);
+  EXPECT_EQ(samples.at("_bucket le=0.005"), 1);
+  EXPECT_EQ(samples.at("_bucket le=0.05"), 3);
+  EXPECT_EQ(samples.at("_bucket le=+Inf"), 3);
+  EXPECT_EQ(samples.at("_count"), 3);
+  EXPECT_DOUBLE_EQ(samples.at("_sum"), 0.04);
+}
+
 TEST(RedMetricsTest, CountsUnderOtherBeyondTheLimitOfSeries) {
   RedMetrics metrics(/*max_series=*/8);
   for (int i = 0; i < 20; ++i) {

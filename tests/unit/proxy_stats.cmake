@@ -1,0 +1,1 @@
+weir_test(proxy_stats_test SOURCES proxy_stats_test.cc LIBRARIES weir_proxy)
