@@ -74,17 +74,19 @@ std::string WorkloadsText(const v1::Status& status, const Style& style, base::Wa
          (status.workloads().empty() ? "  none is enrolled\n" : Indented(table.Take()));
 }
 
-// One line for each exporter: where to, how it is, and what became of its spans.
+// One line for each exporter: what it sends where to, how it is, and what became of it.
 std::string ExporterLines(const v1::Status& status) {
   if (status.exporters().empty()) {
     return "  exporter: none, spans stay in memory\n";
   }
   std::string text;
   for (const v1::ExporterStatus& exporter : status.exporters()) {
-    fmt::format_to(std::back_inserter(text), "  exporter {}: {} {} {}, {} exported, {} queued",
-                   Printable(exporter.name()), Printable(exporter.kind()),
-                   Printable(exporter.endpoint()), Printable(exporter.state()),
-                   FormatCount(exporter.exported()), FormatCount(exporter.queued()));
+    fmt::format_to(
+        std::back_inserter(text), "  exporter {}: {} by {} {} {}, {} exported, {} queued",
+        Printable(exporter.name()),
+        exporter.signal().empty() ? "traces" : Printable(exporter.signal()),
+        Printable(exporter.kind()), Printable(exporter.endpoint()), Printable(exporter.state()),
+        FormatCount(exporter.exported()), FormatCount(exporter.queued()));
     for (const v1::CounterValue& drop : exporter.dropped()) {
       fmt::format_to(std::back_inserter(text), ", {} dropped ({})", FormatCount(drop.value()),
                      Printable(drop.reason()));

@@ -45,7 +45,8 @@ class Build {
         documents_(documents),
         result_(result),
         tls_policies_(FromWeakToStrong(documents.tls_policies)),
-        trace_policies_(FromWeakToStrong(documents.trace_policies)) {
+        trace_policies_(FromWeakToStrong(documents.trace_policies)),
+        metric_policies_(FromWeakToStrong(documents.metric_policies)) {
     for (const WorkloadConfig& workload : agent.workloads) {
       configured_.emplace(workload.display_name(), &workload);
     }
@@ -60,7 +61,10 @@ class Build {
   // What agent.yaml says takes the place of what documents say.
   void OverrideBackends();
   // Adds what MeshAccessLog documents say for the workload of agent.yaml.
-  void AddLogs(const WorkloadConfig& config, model::LocalId id, model::AccessLogs& logs) const;
+  void AddLogs(const WorkloadConfig& config, model::LocalId id, model::AccessLogs& logs);
+  // Adds what MeshMetric documents say for the workload of agent.yaml. There is one set of
+  // metrics for a node, so the first of two that contradict each other counts.
+  void AddMetrics(const WorkloadConfig& config);
   // Workloads of agent.yaml that no Dataplane document names, so that they are none of
   // MakeWorkloads'.
   WorkloadPtr MakeUnlisted(const WorkloadConfig& config);
@@ -79,16 +83,13 @@ class Build {
                                              const DataplaneInbound& inbound,
                                              model::TlsMode base) const;
   model::TraceSettings TraceOf(const DataplaneDocument& document, model::LocalId id);
-  [[nodiscard]] std::optional<TraceBackend> BackendOf(const PolicyDocument& policy,
-                                                      const TraceConfiguration& trace);
-  // The backend's place among the result's.
-  std::size_t NoteBackend(const PolicyDocument& policy, TraceBackend backend);
 
   const AgentConfig& agent_;
   const DocumentSet& documents_;
   BuildResult& result_;
   PolicyList tls_policies_;
   PolicyList trace_policies_;
+  PolicyList metric_policies_;
   std::map<std::string, const WorkloadConfig*> configured_;  // by display name
   std::map<std::string, Entry> entries_;                     // by display name
 };
@@ -245,50 +246,6 @@ model::TlsMode Build::ModeOf(const DataplaneDocument& document) {
   return strict == 0 ? model::TlsMode::kPermissive : model::TlsMode::kStrict;
 }
 
-std::optional<TraceBackend> Build::BackendOf(const PolicyDocument& policy,
-                                             const TraceConfiguration& trace) {
-  if (trace.inline_backend || !trace.backend_labels) {
-    return trace.inline_backend;
-  }
-  const auto& candidates = documents_.trace_backends;
-  const auto found = std::ranges::find_if(candidates, [&](const TraceBackendDocument& one) {
-    return one.envelope.mesh == policy.envelope.mesh &&
-           (trace.backend_name.empty() || one.envelope.name == trace.backend_name) &&
-           std::ranges::all_of(*trace.backend_labels, [&](const auto& label) {
-             return one.envelope.Label(label.first) == label.second;
-           });
-  });
-  if (found == candidates.end()) {
-    result_.diagnostics.Error(policy.envelope.place,
-                              "no MeshOpenTelemetryBackend is what \"backendRef\" of \"" +
-                                  policy.envelope.display_name() + "\" refers to");
-    return std::nullopt;
-  }
-  const std::string host = found->address.empty() ? "127.0.0.1" : found->address;
-  const bool is_http = found->protocol == OtlpProtocol::kHttp;
-  return TraceBackend{
-      .name = "MeshOpenTelemetryBackend/" + found->envelope.display_name(),
-      .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
-      .url = is_http ? TracesUrl(host, found->port, found->path) : CollectorUrl(host, found->port),
-      .env = found->env};
-}
-
-std::size_t Build::NoteBackend(const PolicyDocument& policy, TraceBackend backend) {
-  auto& backends = result_.trace_backends;
-  const auto found = std::ranges::find(backends, backend.name, &TraceBackend::name);
-  if (found != backends.end()) {
-    return static_cast<std::size_t>(found - backends.begin());
-  }
-  if (backends.size() == kMaxTraceBackends) {
-    result_.diagnostics.Error(policy.envelope.place, "the workloads of this node have more than " +
-                                                         std::to_string(kMaxTraceBackends) +
-                                                         " different backends");
-    return 0;
-  }
-  backends.push_back(std::move(backend));
-  return backends.size() - 1;
-}
-
 model::TraceSettings Build::TraceOf(const DataplaneDocument& document, model::LocalId id) {
   model::TraceSettings settings;
   NodePtr merged;
@@ -311,9 +268,11 @@ model::TraceSettings Build::TraceOf(const DataplaneDocument& document, model::Lo
   settings.literal_tags = trace.literal_tags;
   settings.header_tags = trace.header_tags;
   if (settings.enabled) {
-    auto backend = BackendOf(*strongest, trace);
+    auto backend =
+        ResolveOtlpTarget(documents_, strongest->envelope, trace.target, result_.diagnostics);
     if (backend) {
-      const std::size_t index = NoteBackend(*strongest, std::move(*backend));
+      const std::size_t index = NoteBackend(strongest->envelope, std::move(*backend),
+                                            result_.trace_backends, result_.diagnostics);
       if (id != model::LocalId::kNone) {
         result_.trace_routes[id] = index;
       }
@@ -378,11 +337,71 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
   return local->workload == nullptr ? nullptr : local;
 }
 
-void Build::AddLogs(const WorkloadConfig& config, model::LocalId id,
-                    model::AccessLogs& logs) const {
+void Build::AddLogs(const WorkloadConfig& config, model::LocalId id, model::AccessLogs& logs) {
   const auto found = entries_.find(config.display_name());
   if (found != entries_.end()) {
-    logs[id] = AccessLogsOf(documents_, *found->second.document);
+    logs[id] = AccessLogsOf(documents_, *found->second.document, result_.log_backends,
+                            result_.diagnostics);
+  }
+}
+
+void Build::AddMetrics(const WorkloadConfig& config) {
+  const auto found = entries_.find(config.display_name());
+  NodePtr merged;
+  const PolicyDocument* strongest = nullptr;
+  for (const PolicyDocument* policy : metric_policies_) {
+    if (found != entries_.end() && Selects(*policy, *found->second.document)) {
+      merged = Merge(merged, policy->configuration);
+      strongest = policy;
+    }
+  }
+  if (merged == nullptr) {
+    return;
+  }
+  Diagnostics known;  // each policy was checked when it was read
+  const std::string file;
+  auto metrics = ReadMetricConfiguration(*merged, {.file = &file, .diagnostics = &known});
+  const Envelope& envelope = strongest->envelope;
+  const auto contradicts = [&](const std::string& what) {
+    result_.diagnostics.Warn(envelope.place,
+                             what +
+                                 " has another meaning for another workload of this node, which "
+                                 "has one set of metrics: the first one counts");
+  };
+  for (PrometheusBackend& one : metrics.prometheus) {
+    const auto at = std::ranges::find(result_.metrics_ports, one.port, &MetricsPort::port);
+    if (at == result_.metrics_ports.end() && result_.metrics_ports.size() == kMaxMetricsPorts) {
+      result_.diagnostics.Error(envelope.place,
+                                "the MeshMetric documents of this node's workloads "
+                                "have more than " +
+                                    std::to_string(kMaxMetricsPorts) + " ports");
+    } else if (at == result_.metrics_ports.end()) {
+      result_.metrics_ports.push_back(
+          {.port = one.port, .path = std::move(one.path), .filter = metrics.filter});
+    } else if (at->path != one.path || at->filter.selection() != metrics.filter.selection()) {
+      contradicts("port " + std::to_string(one.port) + " of MeshMetric");
+    }
+  }
+  for (const OtlpMetrics& one : metrics.otlp) {
+    auto backend = ResolveOtlpTarget(documents_, envelope, one.target, result_.diagnostics);
+    if (!backend) {
+      continue;
+    }
+    const auto at = std::ranges::find_if(result_.metrics_pushes, [&](const MetricsPush& push) {
+      return push.backend.name == backend->name;
+    });
+    if (at == result_.metrics_pushes.end() && result_.metrics_pushes.size() == kMaxCollectors) {
+      result_.diagnostics.Error(envelope.place,
+                                "the MeshMetric documents of this node's workloads "
+                                "have more than " +
+                                    std::to_string(kMaxCollectors) + " collectors");
+    } else if (at == result_.metrics_pushes.end()) {
+      result_.metrics_pushes.push_back(
+          {.backend = std::move(*backend), .interval = one.interval, .filter = metrics.filter});
+    } else if (at->interval != one.interval ||
+               at->filter.selection() != metrics.filter.selection()) {
+      contradicts("the collector " + backend->name + " of MeshMetric");
+    }
   }
 }
 
@@ -407,13 +426,12 @@ void Build::OverrideBackends() {
   }
   const bool is_http = telemetry.otlp_protocol == OtlpProtocol::kHttp;
   std::string url = telemetry.otlp_endpoint;
-  while (is_http && url.ends_with('/')) {
+  while (url.ends_with('/')) {
     url.pop_back();
   }
-  result_.trace_backends = {
-      {.name = "agent.yaml",
-       .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
-       .url = is_http ? url + "/v1/traces" : url}};
+  result_.trace_backends = {{.name = "agent.yaml",
+                             .kind = is_http ? BackendKind::kOtlpHttp : BackendKind::kOtlpGrpc,
+                             .url = url}};
   result_.trace_routes.clear();
   result_.trace_fallback = 0;
 }
@@ -442,6 +460,7 @@ BuildResult SnapshotBuilder::Build(const AgentConfig& agent, const DocumentSet& 
       parts.workloads.push_back(local->workload);
     }
     build.AddLogs(config, local->id, logs);
+    build.AddMetrics(config);
     parts.locals.push_back(std::move(local));
   }
   CheckAccessLogs(documents, agent.telemetry.access_log_directory, result.diagnostics);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -12,43 +13,47 @@
 #include "agent/config/diagnostic.h"
 #include "agent/config/documents.h"
 #include "agent/model/access_logs.h"
+#include "agent/model/metric_filter.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::config {
 
-enum class TraceBackendKind : std::uint8_t { kOtlpHttp, kOtlpGrpc, kZipkin };
-
-// Where spans go, from MeshTrace and MeshOpenTelemetryBackend or agent.yaml.
-struct TraceBackend {
-  // The same as long as it is the same backend: "MeshOpenTelemetryBackend/main",
-  // "agent.yaml", or the URL of one that has no name.
-  std::string name;
-  TraceBackendKind kind = TraceBackendKind::kOtlpHttp;
-  // Used as it is: "http://198.18.0.9:4318/v1/traces"; of gRPC "http://198.18.0.9:4317".
-  std::string url;
-  bool short_trace_ids = false;  // Zipkin: traceId128bit is not set
-  EnvironmentUse env{};
-  friend bool operator==(const TraceBackend&, const TraceBackend&) = default;
-};
-
 // Trust domain -> PEM roots that MeshTrust documents add to the agent's own bundle.
 using ExtraBundles = std::map<std::string, std::string, std::less<>>;
+
+// A port of this node that answers with its metrics, by MeshMetric documents.
+struct MetricsPort {
+  std::uint16_t port = 0;
+  std::string path;
+  model::MetricFilter filter;
+};
+
+// A collector that gets this node's metrics, by MeshMetric documents.
+struct MetricsPush {
+  TelemetryBackend backend;
+  std::chrono::milliseconds interval{0};
+  model::MetricFilter filter;
+};
 
 // What one accepted configuration amounts to. `snapshot` is null when there were errors.
 struct BuildResult {
   model::SnapshotPtr snapshot;
-  std::vector<TraceBackend> trace_backends;            // distinct names
+  std::vector<TelemetryBackend> trace_backends;        // distinct names
   std::map<model::LocalId, std::size_t> trace_routes;  // whose spans go to which
   std::optional<std::size_t> trace_fallback;           // of all others
   ExtraBundles extra_bundles;
   std::shared_ptr<const model::AccessLogs> access_logs;  // of the local workloads
+  std::vector<TelemetryBackend> log_backends;            // that access_logs name
+  std::vector<MetricsPort> metrics_ports;                // distinct ports
+  std::vector<MetricsPush> metrics_pushes;               // distinct names of backends
   Diagnostics diagnostics;
 
   [[nodiscard]] bool ok() const { return snapshot != nullptr; }
 };
 
-// More different backends on one node are an error.
-inline constexpr std::size_t kMaxTraceBackends = 32;
+// More different backends of one signal on one node are an error.
+inline constexpr std::size_t kMaxCollectors = 32;
+inline constexpr std::size_t kMaxMetricsPorts = 8;
 
 // SnapshotBuilder turns agent.yaml, documents and the workloads that exist here into a
 // Snapshot, whole or not at all. It hands out LocalIds: one per workload name, the same in

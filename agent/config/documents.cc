@@ -40,7 +40,7 @@ struct KindRule {
   bool flat = false;
 };
 
-constexpr std::array<KindRule, 8> kActedOn{{
+constexpr std::array<KindRule, 9> kActedOn{{
     {.kind = "Dataplane", .read = ReadDataplane, .flat = true},
     {.kind = "Mesh", .read = ReadMesh, .flat = true},
     {.kind = "MeshIdentity", .read = ReadMeshIdentity},
@@ -48,11 +48,12 @@ constexpr std::array<KindRule, 8> kActedOn{{
     {.kind = "MeshTLS", .read = ReadMeshTls},
     {.kind = "MeshTrace", .read = ReadMeshTrace},
     {.kind = "MeshAccessLog", .read = ReadMeshAccessLog},
+    {.kind = "MeshMetric", .read = ReadMeshMetric},
     {.kind = "MeshOpenTelemetryBackend", .read = ReadTraceBackend},
 }};
 
 // Kuma's other kinds, 2.x and 3.0: valid, without effect here.
-constexpr std::array<std::string_view, 53> kNotActedOn{"AccessRole",
+constexpr std::array<std::string_view, 52> kNotActedOn{"AccessRole",
                                                        "AccessRoleBinding",
                                                        "CircuitBreaker",
                                                        "Config",
@@ -75,7 +76,6 @@ constexpr std::array<std::string_view, 53> kNotActedOn{"AccessRole",
                                                        "MeshHealthCheck",
                                                        "MeshInsight",
                                                        "MeshLoadBalancingStrategy",
-                                                       "MeshMetric",
                                                        "MeshMultiZoneService",
                                                        "MeshOPA",
                                                        "MeshPassthrough",

@@ -55,12 +55,47 @@ struct DataplaneDocument {
   [[nodiscard]] std::string display_name() const;
 };
 
-// A MeshTLS or MeshTrace: whom it is for and its configuration as a tree, which is
+// A MeshTLS, MeshTrace or MeshMetric: whom it is for and its configuration as a tree, which is
 // merged over those of other policies before it is read.
 struct PolicyDocument {
   Envelope envelope;
   TargetRef target;
   std::shared_ptr<const Node> configuration;  // the `default` map
+};
+
+// How OTEL_EXPORTER_OTLP_* variables and a backend go together (its `env`).
+struct EnvironmentUse {
+  enum class Mode : std::uint8_t { kDisabled, kOptional, kRequired };
+  Mode mode = Mode::kOptional;
+  bool is_first = false;       // else what the document says comes first
+  bool allows_signals = true;  // variables of one signal count
+  friend bool operator==(const EnvironmentUse&, const EnvironmentUse&) = default;
+};
+
+enum class BackendKind : std::uint8_t { kOtlpHttp, kOtlpGrpc, kZipkin };
+
+// Where telemetry goes, from a policy and MeshOpenTelemetryBackend or agent.yaml.
+struct TelemetryBackend {
+  // The same as long as it is the same backend: "MeshOpenTelemetryBackend/main",
+  // "agent.yaml", or the URL of one that has no name.
+  std::string name;
+  BackendKind kind = BackendKind::kOtlpHttp;
+  // Of OTLP by HTTP the base, to which the signal's path is added: "http://198.18.0.9:4318"; of
+  // gRPC "http://198.18.0.9:4317"; of Zipkin used as it is.
+  std::string url;
+  bool short_trace_ids = false;  // Zipkin: traceId128bit is not set
+  EnvironmentUse env{};
+  friend bool operator==(const TelemetryBackend&, const TelemetryBackend&) = default;
+};
+
+// What a policy's `openTelemetry` names: an endpoint, or a MeshOpenTelemetryBackend by labels or
+// by name.
+struct OtlpTarget {
+  std::optional<TelemetryBackend> inline_backend;
+  std::optional<std::map<std::string, std::string>> ref_labels;
+  std::string ref_name;
+
+  [[nodiscard]] std::string key() const;  // equal for equal targets
 };
 
 // A MeshAccessLog, in the forms of both generations.
@@ -70,6 +105,8 @@ struct AccessLogDocument {
   // Backends for the kind Mesh; the strongest document's count.
   std::optional<std::vector<model::LogBackend>> from;
   std::optional<std::vector<model::LogBackend>> to;
+  // By its key, which is what `target` of an OTLP backend says until it is resolved.
+  std::map<std::string, OtlpTarget> otlp;
 };
 
 struct MeshDocument {
@@ -92,15 +129,6 @@ struct MeshTrustDocument {
 
 enum class OtlpProtocol : std::uint8_t { kHttp, kGrpc };
 
-// How OTEL_EXPORTER_OTLP_* variables and a backend go together (its `env`).
-struct EnvironmentUse {
-  enum class Mode : std::uint8_t { kDisabled, kOptional, kRequired };
-  Mode mode = Mode::kOptional;
-  bool is_first = false;       // else what the document says comes first
-  bool allows_signals = true;  // variables of one signal count
-  friend bool operator==(const EnvironmentUse&, const EnvironmentUse&) = default;
-};
-
 struct TraceBackendDocument {  // MeshOpenTelemetryBackend
   Envelope envelope;
   std::string address;  // empty: the node itself
@@ -116,6 +144,7 @@ struct DocumentSet {
   std::vector<DataplaneDocument> dataplanes;
   std::vector<PolicyDocument> tls_policies;
   std::vector<PolicyDocument> trace_policies;
+  std::vector<PolicyDocument> metric_policies;
   std::vector<AccessLogDocument> access_logs;
   std::vector<MeshIdentityDocument> identities;
   std::vector<MeshTrustDocument> trusts;

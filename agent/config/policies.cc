@@ -24,8 +24,6 @@ namespace {
 constexpr std::size_t kMaxTags = 32;
 constexpr std::size_t kMaxTagNameBytes = 128;
 constexpr std::size_t kMaxTagValueBytes = 256;
-constexpr std::uint16_t kOtlpGrpcPort = 4317;  // OTLP specification, "Default port"
-constexpr std::uint16_t kOtlpHttpPort = 4318;
 
 // Merges the `default` of every item of a list (`rules` or `from`) into `policy`.
 void ReadDefaults(Fields& body, std::string_view list, PolicyDocument& policy) {
@@ -141,59 +139,13 @@ void ReadTag(const Node& node, const Reader& reader, TraceConfiguration& trace) 
   tag.Finish();
 }
 
-// The 2.x form "host[:port]" of a collector.
-std::optional<TraceBackend> ReadInlineEndpoint(Fields& fields) {
-  const auto text = fields.String("endpoint");
-  if (!text) {
-    return std::nullopt;
-  }
-  const std::size_t colon = text->rfind(':');
-  const bool has_port = colon != std::string::npos && text->find(']', colon) == std::string::npos &&
-                        (text->front() == '[' || text->find(':') == colon);
-  const std::string host = text->substr(0, has_port ? colon : std::string::npos);
-  const auto port = has_port ? ParseUnsigned(std::string_view(*text).substr(colon + 1))
-                             : std::optional<std::uint64_t>(kOtlpGrpcPort);
-  if (host.empty() || host.find_first_of("/ ") != std::string::npos || !port || *port == 0 ||
-      *port > 65535) {
-    fields.ErrorAt("endpoint", "must be HOST or HOST:PORT");
-    return std::nullopt;
-  }
-  const auto number = static_cast<std::uint16_t>(*port);
-  const bool is_http = number == kOtlpHttpPort;
-  const std::string url = is_http ? TracesUrl(host, number, "") : CollectorUrl(host, number);
-  return TraceBackend{.name = url,
-                      .kind = is_http ? TraceBackendKind::kOtlpHttp : TraceBackendKind::kOtlpGrpc,
-                      .url = url};
-}
-
-void ReadBackendRef(Fields& fields, TraceConfiguration& trace) {
-  const Node* node = fields.Take("backendRef");
-  if (node == nullptr) {
-    return;
-  }
-  Fields ref(*node, "backendRef", fields.reader());
-  if (const Node* kind = ref.Require("kind")) {
-    (void)ReadChoice(*kind, "kind", {"MeshOpenTelemetryBackend"}, fields.reader());
-  }
-  trace.backend_name = ref.String("name").value_or("");
-  trace.backend_labels = ref.StringMap("labels");
-  if (trace.backend_name.empty() == trace.backend_labels->empty()) {
-    fields.reader().Error(*node, "backendRef must have either \"labels\" or a \"name\"");
-  }
-  ref.Finish();
-}
-
 void ReadOpenTelemetry(Fields& backend, TraceConfiguration& trace) {
   const Node* node = backend.Require("openTelemetry");
   if (node == nullptr) {
     return;
   }
   Fields fields(*node, "openTelemetry", backend.reader());
-  trace.inline_backend = ReadInlineEndpoint(fields);
-  ReadBackendRef(fields, trace);
-  if ((fields.map().Find("endpoint") != nullptr) == (fields.map().Find("backendRef") != nullptr)) {
-    backend.reader().Error(*node, "openTelemetry must have either \"backendRef\" or \"endpoint\"");
-  }
+  trace.target = ReadOtlpTarget(fields);
   fields.Finish();
 }
 
@@ -221,8 +173,8 @@ void ReadZipkin(Fields& backend, TraceConfiguration& trace) {
                           "ids of their own, as W3C Trace Context demands");
   }
   fields.Finish();
-  trace.inline_backend = TraceBackend{
-      .name = url, .kind = TraceBackendKind::kZipkin, .url = url, .short_trace_ids = !long_ids};
+  trace.target.inline_backend = TelemetryBackend{
+      .name = url, .kind = BackendKind::kZipkin, .url = url, .short_trace_ids = !long_ids};
 }
 
 void ReadBackend(const Node& node, const Reader& reader, TraceConfiguration& trace) {
@@ -310,21 +262,6 @@ TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader
   fields.ForEach("tags", [&](const Node& item) { ReadTag(item, reader, trace); });
   fields.Finish();
   return trace;
-}
-
-std::string CollectorUrl(const std::string& host, std::uint16_t port) {
-  const bool bare_v6 = host.contains(':') && !host.starts_with('[');
-  std::string url = "http://";
-  url += bare_v6 ? "[" + host + "]" : host;
-  return url + ":" + std::to_string(port);
-}
-
-std::string TracesUrl(const std::string& host, std::uint16_t port, const std::string& path) {
-  std::string url = CollectorUrl(host, port) + path;
-  while (url.ends_with('/')) {
-    url.pop_back();
-  }
-  return url + "/v1/traces";
 }
 
 }  // namespace weir::config

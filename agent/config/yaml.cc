@@ -215,6 +215,17 @@ std::vector<NodePtr> ParseYaml(std::string_view text, const std::string& file,
   return documents;
 }
 
+namespace {
+
+// The items of two lists, one after the other.
+NodePtr Append(const NodePtr& base, const NodePtr& more) {
+  auto both = std::make_shared<Node>(*base);
+  both->items.insert(both->items.end(), more->items.begin(), more->items.end());
+  return both;
+}
+
+}  // namespace
+
 NodePtr Merge(const NodePtr& base, const NodePtr& patch) {
   if (patch->kind != NodeKind::kMap) {
     return patch;
@@ -232,7 +243,10 @@ NodePtr Merge(const NodePtr& base, const NodePtr& patch) {
         merged->entries.erase(at);
       }
     } else if (at != merged->entries.end()) {
-      at->value = Merge(at->value, entry.value);
+      const bool appends = entry.key.starts_with("append") &&
+                           at->value->kind == NodeKind::kSequence &&
+                           entry.value->kind == NodeKind::kSequence;
+      at->value = appends ? Append(at->value, entry.value) : Merge(at->value, entry.value);
     } else {
       merged->entries.push_back(
           {.key = entry.key, .line = entry.line, .value = Merge(nullptr, entry.value)});

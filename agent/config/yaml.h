@@ -49,7 +49,8 @@ std::vector<NodePtr> ParseYaml(std::string_view text, const std::string& file,
                                Diagnostics& diagnostics);
 
 // `patch` over `base` as a JSON merge patch (RFC 7396): maps merge by key, everything else
-// replaces, null deletes.
+// replaces, null deletes; but lists whose key begins with "append" are put together, as Kuma
+// does.
 NodePtr Merge(const NodePtr& base, const NodePtr& patch);
 
 }  // namespace weir::config

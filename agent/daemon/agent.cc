@@ -26,6 +26,7 @@ constexpr auto kLogFlush = std::chrono::seconds(1);
 
 Agent::~Agent() {
   // The API first: its providers look at everything else.
+  metrics_server_.reset();
   admin_.reset();
   enroller_.reset();
   if (datapath_ != nullptr) {
@@ -39,6 +40,9 @@ Agent::~Agent() {
   }
   if (access_log_ != nullptr) {
     access_log_->Stop(kLogFlush);
+  }
+  if (pusher_ != nullptr) {
+    pusher_->Stop(kLogFlush);
   }
   if (exporters_ != nullptr) {
     exporters_->Stop(kExportFlush);
@@ -93,10 +97,7 @@ void Agent::OnPublished(const config::BuildResult& result) {
          agent_.ca.root_bundle + " is trusted");
   }
   enroller_->Install(result.snapshot, discovery_->Present());
-  SetTraceBackends(result);
-  if (auto done = access_log_->SetRules(result.access_logs); !done) {
-    Warn("access logs: " + done.error().ToString() + "; those before stay in force");
-  }
+  SetBackends(result);
   spdlog::info("config revision={} workloads={} local={} warnings={}", result.snapshot->revision(),
                result.snapshot->workloads().size(), result.snapshot->locals().size(),
                result.diagnostics.Warnings().size());
@@ -117,17 +118,39 @@ void Agent::OnRejected(const config::Rejection& rejection) {
   PublishFacts();
 }
 
-void Agent::SetTraceBackends(const config::BuildResult& result) {
+void Agent::SetBackends(const config::BuildResult& result) {
   const telemetry::GetEnvironment environment = [](const char* name) {
     return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody changes it
   };
-  const ExportPlan plan = PlanExport(result, environment);
+  ExportPlan plan = PlanExport(result, environment);
   for (const std::string& problem : plan.problems) {
     Warn(problem);
   }
-  if (const auto done = exporters_->SetRoutes(plan.routes); !done) {
+  if (const auto done = exporters_->SetRoutes(std::move(plan.routes)); !done) {
     Warn(done.error().ToString());
   }
+  if (auto done = access_log_->SetRules(result.access_logs, std::move(plan.logs)); !done) {
+    Warn("access logs: " + done.error().ToString() + "; those before stay in force");
+  }
+  if (auto done = pusher_->SetTargets(std::move(plan.metrics)); !done) {
+    Warn(done.error().ToString());
+  }
+  metrics_ports_.clear();
+  for (const config::MetricsPort& port : result.metrics_ports) {
+    metrics_ports_.push_back({.port = port.port, .path = port.path, .filter = port.filter});
+  }
+  OpenMetricsPorts();
+}
+
+void Agent::OpenMetricsPorts() {
+  std::string problem;
+  for (const base::Error& error : metrics_server_->SetPorts(metrics_ports_)) {
+    problem += (problem.empty() ? "" : "; ") + error.ToString();
+  }
+  if (!problem.empty() && problem != metrics_problem_) {
+    Warn(problem);
+  }
+  metrics_problem_ = std::move(problem);
 }
 
 void Agent::Tick() {
@@ -141,6 +164,12 @@ void Agent::Tick() {
   enroller_->Reconcile();
   ProbeNext();
   exporters_->Reap();
+  access_log_->Reap();
+  pusher_->Reap();
+  pusher_->Tick(loop_->now(), [this] { return MetricsWithAdmin(); });
+  if (!metrics_problem_.empty()) {
+    OpenMetricsPorts();
+  }
   const auto counters = pipeline_->counters();
   if (counters.records.dropped > lost_flows_) {
     flows_.NoteLost(counters.records.dropped - lost_flows_);

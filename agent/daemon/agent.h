@@ -9,6 +9,7 @@
 
 #include "agent/admin/admin_server.h"
 #include "agent/admin/flow_store.h"
+#include "agent/admin/metrics_server.h"
 #include "agent/base/error.h"
 #include "agent/config/discovery.h"
 #include "agent/config/source.h"
@@ -19,6 +20,7 @@
 #include "agent/datapath/datapath.h"
 #include "agent/export/access_log.h"
 #include "agent/export/exporter_set.h"
+#include "agent/export/metrics_pusher.h"
 #include "agent/export/pipeline.h"
 #include "agent/export/red_metrics.h"
 #include "agent/export/service_graph.h"
@@ -61,12 +63,17 @@ class Agent final : private io::EventHandler {
   std::expected<void, StartFailure> WatchSignals();
   admin::Providers MakeProviders();
   std::vector<observe::MetricFamily> AllMetrics() const;
+  // The same with what the admin API has of its own.
+  std::vector<observe::MetricFamily> MetricsWithAdmin() const;
 
   void OnEvents(std::uint32_t events) noexcept override;  // signals
   void OnPublished(const config::BuildResult& result);
   void OnRejected(const config::Rejection& rejection);
   void OnPresenceChanged();
-  void SetTraceBackends(const config::BuildResult& result);
+  void SetBackends(const config::BuildResult& result);
+  // Tries the ports of MeshMetric that are not open; warns of what is new.
+  void OpenMetricsPorts();
+  [[nodiscard]] std::vector<telemetry::ExportStatus> Exports() const;
   void Tick();
   void ExpectCgroups();
   void ProbeNext();
@@ -100,6 +107,7 @@ class Agent final : private io::EventHandler {
   WorkloadTally tally_;
   std::unique_ptr<telemetry::ExporterSet> exporters_;
   std::unique_ptr<telemetry::AccessLog> access_log_;
+  std::unique_ptr<telemetry::MetricsPusher> pusher_;
   std::unique_ptr<telemetry::Pipeline> pipeline_;
 
   std::unique_ptr<config::WorkloadDiscovery> discovery_;
@@ -110,6 +118,9 @@ class Agent final : private io::EventHandler {
   std::unique_ptr<proxy::WorkerSet> workers_;
   std::unique_ptr<Enroller> enroller_;
   std::unique_ptr<admin::AdminServer> admin_;
+  std::unique_ptr<admin::MetricsServer> metrics_server_;
+  std::vector<admin::MetricsPort> metrics_ports_;  // that MeshMetric asks for
+  std::string metrics_problem_;                    // with them; empty: none
   std::map<model::LocalId, base::WallTime> probed_at_;
   std::size_t next_probe_ = 0;
   std::uint64_t lost_flows_ = 0;

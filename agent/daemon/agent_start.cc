@@ -32,6 +32,10 @@ std::uint32_t WorkerCount(const config::AgentConfig& agent) {
   return agent.workers != 0 ? agent.workers : std::max(1U, std::thread::hardware_concurrency());
 }
 
+// Log records and metrics that wait for collectors, besides the spans' queue.
+constexpr std::size_t kLogQueueBytes = 16U << 20U;
+constexpr std::size_t kMetricsQueueBytes = 4U << 20U;
+
 // Each connection takes two descriptors: as many as the kernel lets us have.
 void RaiseDescriptorLimit() {
   rlimit limit{};
@@ -123,6 +127,10 @@ std::expected<void, StartFailure> Agent::StartTelemetry() {
   telemetry::ExporterOptions options;
   options.queue_limit_bytes = agent_.telemetry.queue_bytes;
   exporters_ = std::make_unique<telemetry::ExporterSet>(options);
+  pusher_ = std::make_unique<telemetry::MetricsPusher>(
+      agent_.node_name, facts_.started_at,
+      telemetry::ExporterOptions{.queue_limit_bytes = kMetricsQueueBytes,
+                                 .batch_age = std::chrono::milliseconds(0)});
   auto pipeline = telemetry::Pipeline::Create({});
   if (!pipeline) {
     return Fail(kExitOther, std::move(pipeline).error());
@@ -148,7 +156,8 @@ std::expected<void, StartFailure> Agent::StartAccessLog() {
       telemetry::AccessLog::Start({.node = agent_.node_name,
                                    .file = {.path = agent_.telemetry.access_log,
                                             .rotate_bytes = agent_.telemetry.access_log_max_bytes,
-                                            .keep = agent_.telemetry.access_log_keep}});
+                                            .keep = agent_.telemetry.access_log_keep},
+                                   .exporter = {.queue_limit_bytes = kLogQueueBytes}});
   if (!log) {
     return Fail(kExitOther, std::move(log).error());
   }
@@ -258,6 +267,15 @@ std::expected<void, StartFailure> Agent::BindAdmin() {
     return Fail(kExitAdminSocket, std::move(admin).error());
   }
   admin_ = std::move(*admin);
+  admin::MetricsServerOptions options{.metrics = [this] { return MetricsWithAdmin(); }};
+  if (agent_.metrics_address) {
+    options.address = agent_.metrics_address->address;
+  }
+  auto metrics = admin::MetricsServer::Start(std::move(options));
+  if (!metrics) {
+    return Fail(kExitOther, std::move(metrics).error());
+  }
+  metrics_server_ = std::move(*metrics);
   return {};
 }
 
@@ -265,9 +283,10 @@ admin::Providers Agent::MakeProviders() {
   admin::Providers providers;
   providers.status = [this] {
     return MakeStatus({.facts = board_.Get(),
-                       .exports = exporters_->status(),
+                       .exports = Exports(),
                        .pipeline = pipeline_->counters(),
                        .spans = telemetry::TotalSpans(*exporters_, *pipeline_),
+                       .logs = access_log_->totals(),
                        .worker_metrics = workers_->Metrics(),
                        .figures = tally_.Figures(),
                        .workers = worker_count_,
@@ -277,7 +296,7 @@ admin::Providers Agent::MakeProviders() {
     const auto facts = board_.Get();
     const CheckInput input{.facts = facts,
                            .datapath = DatapathOptions(facts->agent, worker_count_),
-                           .exports = exporters_->status(),
+                           .exports = Exports(),
                            .pipeline = pipeline_->counters()};
     return subject.empty() ? RunChecks(input) : RunChecksOf(input, subject);
   };
@@ -312,10 +331,23 @@ std::vector<observe::MetricFamily> Agent::AllMetrics() const {
   const auto facts = board_.Get();
   add(ControlMetrics(*facts));
   add(ProcessMetrics(facts->started_at));
-  add(telemetry::TelemetryMetrics(*exporters_, *pipeline_));
+  add(telemetry::PipelineMetrics(*pipeline_));
+  add(telemetry::ExportMetrics(Exports()));
   add(red_.Collect());
   add(access_log_->Metrics());
+  add(metrics_server_->Metrics());
   return all;
+}
+
+std::vector<observe::MetricFamily> Agent::MetricsWithAdmin() const {
+  std::vector<observe::MetricFamily> all = AllMetrics();
+  std::vector<observe::MetricFamily> own = admin_->Metrics();
+  std::move(own.begin(), own.end(), std::back_inserter(all));
+  return all;
+}
+
+std::vector<telemetry::ExportStatus> Agent::Exports() const {
+  return {exporters_->status(), access_log_->exports(), pusher_->status()};
 }
 
 }  // namespace weir::daemon

@@ -144,7 +144,7 @@ void CheckOtherTools(Report& report) {
 
 void CheckLosses(const CheckInput& input, Report& report) {
   const auto& records = input.pipeline.records;
-  const auto lost = records.dropped + input.exports.dropped();
+  const auto lost = records.dropped + input.exports.front().dropped();
   const double share = records.generated == 0
                            ? 0
                            : static_cast<double>(lost) / static_cast<double>(records.generated);
@@ -378,28 +378,32 @@ void CheckDocuments(const ControlFacts& facts, Report& report) {
 }
 
 void CheckExporter(const telemetry::ExporterStatus& exporter, Report& report) {
-  const std::string who = fmt::format("{} ({}) {}", exporter.name, exporter.kind, exporter.url);
+  const std::string who =
+      fmt::format("{} ({} by {}) {}", exporter.name, telemetry::ToString(exporter.signal),
+                  exporter.kind, exporter.url);
   if (exporter.requests + exporter.failures == 0) {
     report.Ok("WK701", "telemetry", who + ": nothing was sent yet");
   } else if (exporter.is_accepting) {
     report.Ok("WK701", "telemetry",
-              fmt::format("{}: {} spans exported, {} dropped, {} queued", who, exporter.exported,
+              fmt::format("{}: {} exported, {} dropped, {} queued", who, exporter.exported,
                           exporter.dropped_total(), exporter.queued));
   } else {
     report.Fail("WK701", "telemetry",
-                fmt::format("{}: {}; {} spans queued, {} dropped", who, exporter.last_error,
+                fmt::format("{}: {}; {} queued, {} dropped", who, exporter.last_error,
                             exporter.queued, exporter.dropped_total()),
                 "check the collector's address in MeshOpenTelemetryBackend and that it listens");
   }
 }
 
 void CheckExporters(const CheckInput& input, Report& report) {
-  if (input.exports.exporters.empty()) {
+  if (input.exports.front().exporters.empty()) {
     report.NotApplicable("WK701", "telemetry",
                          "no collector is configured: spans stay in memory (weir traces)");
   }
-  for (const telemetry::ExporterStatus& exporter : input.exports.exporters) {
-    CheckExporter(exporter, report);
+  for (const telemetry::ExportStatus& signal : input.exports) {
+    for (const telemetry::ExporterStatus& exporter : signal.exporters) {
+      CheckExporter(exporter, report);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ namespace weir::daemon {
 struct CheckInput {
   std::shared_ptr<const ControlFacts> facts;
   datapath::Options datapath;
-  telemetry::ExportStatus exports;
+  std::vector<telemetry::ExportStatus> exports;  // of spans first, then of the other signals
   telemetry::PipelineCounters pipeline;
 };
 

@@ -7,25 +7,28 @@
 namespace weir::daemon {
 namespace {
 
+using config::BackendKind;
 using config::EnvironmentUse;
-using config::TraceBackend;
-using config::TraceBackendKind;
+using config::TelemetryBackend;
 using telemetry::CollectorKind;
 using telemetry::EnvironmentRule;
 
-telemetry::NamedCollector ToNamed(const TraceBackend& backend) {
+telemetry::NamedCollector ToNamed(const TelemetryBackend& backend) {
   const auto kind = [&] {
     switch (backend.kind) {
-      case TraceBackendKind::kOtlpHttp:
+      case BackendKind::kOtlpHttp:
         return CollectorKind::kOtlpHttp;
-      case TraceBackendKind::kOtlpGrpc:
+      case BackendKind::kOtlpGrpc:
         return CollectorKind::kOtlpGrpc;
-      case TraceBackendKind::kZipkin:
+      case BackendKind::kZipkin:
         return CollectorKind::kZipkin;
     }
     return CollectorKind::kOtlpHttp;
   };
-  return {.kind = kind(), .url = backend.url, .short_trace_ids = backend.short_trace_ids};
+  return {.kind = kind(),
+          .url = backend.url,
+          .is_base_url = backend.kind == BackendKind::kOtlpHttp,
+          .short_trace_ids = backend.short_trace_ids};
 }
 
 EnvironmentRule ToRule(const EnvironmentUse& env) {
@@ -41,6 +44,33 @@ EnvironmentRule ToRule(const EnvironmentUse& env) {
     return EnvironmentRule::Mode::kOptional;
   };
   return {.mode = mode(), .is_first = env.is_first, .allows_signals = env.allows_signals};
+}
+
+// The collectors of access logs and of metrics.
+void PlanOtherSignals(const config::BuildResult& result,
+                      const telemetry::GetEnvironment& environment, ExportPlan& plan) {
+  const auto find = [&](const TelemetryBackend& backend, telemetry::Signal signal,
+                        const std::string& loss) -> std::optional<telemetry::NamedExporter> {
+    auto found =
+        telemetry::FindCollector(ToNamed(backend), signal, ToRule(backend.env), environment);
+    if (!found || !*found) {
+      plan.problems.push_back(backend.name + ": " +
+                              (found ? "no endpoint" : found.error().ToString()) + "; " + loss);
+      return std::nullopt;
+    }
+    return telemetry::NamedExporter{.name = backend.name, .collector = std::move(**found)};
+  };
+  for (const TelemetryBackend& backend : result.log_backends) {
+    if (auto exporter = find(backend, telemetry::Signal::kLogs, "its log records are dropped")) {
+      plan.logs.push_back(std::move(*exporter));
+    }
+  }
+  for (const config::MetricsPush& push : result.metrics_pushes) {
+    if (auto exporter = find(push.backend, telemetry::Signal::kMetrics, "it gets no metrics")) {
+      plan.metrics.push_back(
+          {.exporter = std::move(*exporter), .interval = push.interval, .filter = push.filter});
+    }
+  }
 }
 
 }  // namespace
@@ -64,7 +94,7 @@ ExportPlan PlanExport(const config::BuildResult& result,
     return plan.routes.exporters.size() - 1;
   };
   for (std::size_t i = 0; i < result.trace_backends.size(); ++i) {
-    const TraceBackend& backend = result.trace_backends[i];
+    const TelemetryBackend& backend = result.trace_backends[i];
     if (const auto place = add(backend.name, ToNamed(backend), ToRule(backend.env))) {
       places[i] = *place;
     }
@@ -79,6 +109,7 @@ ExportPlan PlanExport(const config::BuildResult& result,
     plan.routes.by_workload[workload] =
         places.contains(backend) ? places.at(backend) : telemetry::ExportRoutes::kNowhere;
   }
+  PlanOtherSignals(result, environment, plan);
   return plan;
 }
 

@@ -103,8 +103,18 @@ void FillQueues(const StatusInput& input, v1::Status& status) {
   spans.set_exported(input.spans.exported + input.spans.kept);
   spans.set_dropped(input.spans.dropped);
   spans.set_queued(input.spans.queued);
-  spans.set_queued_bytes(input.exports.queue_bytes());
-  spans.set_limit_bytes(input.exports.queue_limit_bytes);
+  spans.set_queued_bytes(input.exports.front().queue_bytes());
+  spans.set_limit_bytes(input.exports.front().queue_limit_bytes);
+  if (input.logs.generated != 0) {
+    auto& logs = *status.add_queues();
+    logs.set_name("logs");
+    logs.set_generated(input.logs.generated);
+    logs.set_exported(input.logs.exported);
+    logs.set_dropped(input.logs.dropped);
+    logs.set_queued(input.logs.queued);
+    logs.set_queued_bytes(input.logs.queued_bytes);
+    logs.set_limit_bytes(input.logs.limit_bytes);
+  }
 }
 
 void FillConfig(const ControlFacts& facts, v1::Status& status) {
@@ -127,6 +137,7 @@ void FillConfig(const ControlFacts& facts, v1::Status& status) {
 void FillExporter(const telemetry::ExporterStatus& from, v1::ExporterStatus& exporter) {
   exporter.set_name(from.name);
   exporter.set_kind(from.kind);
+  exporter.set_signal(std::string(telemetry::ToString(from.signal)));
   exporter.set_endpoint(from.url);
   exporter.set_state(from.requests + from.failures == 0 ? "idle"
                      : from.is_accepting                ? "ok"
@@ -146,7 +157,7 @@ void FillExporter(const telemetry::ExporterStatus& from, v1::ExporterStatus& exp
   for (std::size_t i = 0; i < from.dropped.size(); ++i) {
     if (from.dropped[i] != 0) {
       auto& drop = *exporter.add_dropped();
-      drop.set_name("spans");
+      drop.set_name(exporter.signal());
       drop.set_reason(std::string(telemetry::ToString(static_cast<telemetry::ExportDrop>(i))));
       drop.set_value(from.dropped[i]);
     }
@@ -154,8 +165,10 @@ void FillExporter(const telemetry::ExporterStatus& from, v1::ExporterStatus& exp
 }
 
 void FillExporters(const StatusInput& input, v1::Status& status) {
-  for (const telemetry::ExporterStatus& exporter : input.exports.exporters) {
-    FillExporter(exporter, *status.add_exporters());
+  for (const telemetry::ExportStatus& signal : input.exports) {
+    for (const telemetry::ExporterStatus& exporter : signal.exporters) {
+      FillExporter(exporter, *status.add_exporters());
+    }
   }
 }
 

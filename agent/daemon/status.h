@@ -5,6 +5,7 @@
 
 #include "agent/daemon/facts.h"
 #include "agent/daemon/workload_tally.h"
+#include "agent/export/access_log.h"
 #include "agent/export/exporter_set.h"
 #include "agent/export/pipeline.h"
 #include "agent/observe/metrics.h"
@@ -18,9 +19,10 @@ namespace weir::daemon {
 // What `weir status` is made of, besides the control thread's facts.
 struct StatusInput {
   std::shared_ptr<const ControlFacts> facts;
-  telemetry::ExportStatus exports;
+  std::vector<telemetry::ExportStatus> exports;  // of spans first, then of the other signals
   telemetry::PipelineCounters pipeline;
   telemetry::SpanTotals spans;
+  telemetry::LogTotals logs;
   std::vector<observe::MetricFamily> worker_metrics;
   std::map<model::LocalId, WorkloadFigures> figures;
   std::uint32_t workers = 0;

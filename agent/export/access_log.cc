@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "agent/export/access_log_line.h"
+#include "agent/export/log_encoder.h"
 
 namespace weir::telemetry {
 namespace {
@@ -48,7 +50,7 @@ base::Result<std::unique_ptr<AccessLog>> AccessLog::Start(AccessLogOptions optio
   return self;
 }
 
-base::Result<void> AccessLog::SetRules(std::shared_ptr<const model::AccessLogs> rules) {
+base::Result<AccessLog::Writers> AccessLog::WritersFor(const model::AccessLogs* rules) const {
   const Writers before = writers();
   Writers next;
   const auto need = [&](const std::string& path) -> base::Result<void> {
@@ -72,27 +74,54 @@ base::Result<void> AccessLog::SetRules(std::shared_ptr<const model::AccessLogs> 
     for (const auto* list : {&logs.inbound, &logs.outbound}) {
       for (const model::LogRule& rule : *list) {
         for (const model::LogBackend& backend : rule.backends) {
-          paths.push_back(backend.path);
+          if (backend.sink != model::LogSink::kOtlp) {
+            paths.push_back(backend.target);
+          }
         }
       }
     }
   }
   for (const std::string& path : paths) {
     if (auto done = need(path); !done) {
-      return done;
+      return std::unexpected(std::move(done).error());
     }
   }
+  return next;
+}
+
+base::Result<void> AccessLog::SetRules(Rules rules, std::vector<NamedExporter> exporters) {
+  const Writers before = writers();
+  auto next = WritersFor(rules.get());
+  if (!next) {
+    return std::unexpected(std::move(next).error());
+  }
+  Indices indices;
+  for (std::size_t i = 0; i < exporters.size(); ++i) {
+    indices.emplace(exporters[i].name, i);
+  }
+  base::Result<void> done;
   {
     const std::lock_guard lock(mutex_);
     rules_ = std::move(rules);
-    writers_ = next;
+    writers_ = *next;
+    exporters_ = std::move(indices);
+    done = pool_.SetExporters(std::move(exporters));
   }
   for (const auto& [path, writer] : before) {
-    if (!next.contains(path)) {
-      writer->Stop(kStopLimit);
+    if (next->contains(path)) {
+      continue;
     }
+    writer->Stop(kStopLimit);
+    const LogWriterStatus last = writer->status();
+    const std::lock_guard lock(mutex_);
+    retired_.written += last.written;
+    for (std::size_t i = 0; i < kLogDropCount; ++i) {
+      retired_.dropped[i] += last.dropped[i];
+    }
+    // A disk that hangs has them still: nobody will count them when it gives them back.
+    retired_.dropped[static_cast<std::size_t>(LogDrop::kStopped)] += last.queued;
   }
-  return {};
+  return done;
 }
 
 AccessLog::Writers AccessLog::writers() const {
@@ -113,35 +142,52 @@ void AccessLog::AppendByRules(const model::AccessLogs& rules, const observe::Rec
       continue;
     }
     for (const model::LogBackend& backend : rule.backends) {
-      Batch& batch = batches[backend.path];
-      AppendLogLine(record.flow.http ? backend.request : backend.connection, record, options_.node,
-                    batch.lines);
-      ++batch.count;
+      AppendTo(backend, record, batches);
     }
   }
 }
 
+void AccessLog::AppendTo(const model::LogBackend& backend, const observe::Record& record,
+                         Batches& batches) const {
+  ++batches.count;
+  if (backend.sink == model::LogSink::kOtlp) {
+    ExportChunk& chunk =
+        ChunkOf(record.local, options_.exporter.batch_bytes, batches.log_records[backend.target]);
+    AppendLogRecord(backend, record, options_.node, base::SystemClock().WallNow(), chunk.items);
+    ++chunk.count;
+    return;
+  }
+  Lines& lines = batches.lines[backend.target];
+  AppendLogLine(record.flow.http ? backend.request : backend.connection, record, options_.node,
+                lines.text);
+  ++lines.count;
+}
+
 void AccessLog::Consume(const std::vector<observe::Record>& records) noexcept {
-  std::unique_lock lock(mutex_);
-  const auto rules = rules_;
-  const Writers writers = writers_;
-  lock.unlock();
+  // Held for the whole batch: a rule and the exporter that it names belong together.
+  const std::lock_guard lock(mutex_);
   Batches batches;
   for (const observe::Record& record : records) {
     if (!IsLogged(record.flow)) {
       continue;
     }
     if (!options_.file.path.empty()) {
-      Batch& own = batches[options_.file.path];
-      AppendEcsLine(record, options_.node, own.lines);
+      Lines& own = batches.lines[options_.file.path];
+      AppendEcsLine(record, options_.node, own.text);
       ++own.count;
+      ++batches.count;
     }
-    if (rules != nullptr) {
-      AppendByRules(*rules, record, batches);
+    if (rules_ != nullptr) {
+      AppendByRules(*rules_, record, batches);
     }
   }
-  for (auto& [path, batch] : batches) {
-    writers.find(path)->second->Write(std::move(batch.lines), batch.count);
+  generated_ += batches.count;
+  for (auto& [path, lines] : batches.lines) {
+    writers_.find(path)->second->Write(std::move(lines.text), lines.count);
+  }
+  for (auto& [name, chunks] : batches.log_records) {
+    const auto found = exporters_.find(name);
+    pool_.Enqueue(found != exporters_.end() ? found->second : exporters_.size(), std::move(chunks));
   }
 }
 
@@ -155,6 +201,27 @@ void AccessLog::Stop(std::chrono::milliseconds limit) noexcept {
   for (const auto& [path, writer] : writers()) {
     writer->Stop(limit);
   }
+  pool_.Stop(limit);
+}
+
+LogTotals AccessLog::totals() const {
+  const std::lock_guard lock(mutex_);
+  const ExportStatus exports = pool_.status();
+  LogTotals totals{.generated = generated_,
+                   .exported = exports.exported() + retired_.written,
+                   .dropped = exports.dropped() + retired_.dropped_total(),
+                   .queued = exports.queued(),
+                   .queued_bytes = exports.queue_bytes(),
+                   .limit_bytes = exports.exporters.empty() ? 0 : exports.queue_limit_bytes};
+  for (const auto& [path, writer] : writers_) {
+    const LogWriterStatus status = writer->status();
+    totals.exported += status.written;
+    totals.dropped += status.dropped_total();
+    totals.queued += status.queued;
+    totals.queued_bytes += status.queued_bytes;
+    totals.limit_bytes += options_.file.queue_limit_bytes;
+  }
+  return totals;
 }
 
 std::map<std::string, LogWriterStatus> AccessLog::status() const {
@@ -179,7 +246,7 @@ std::vector<observe::MetricFamily> AccessLog::Metrics() const {
       "weir_access_log_dropped", "Lines that were not written.", MetricType::kCounter, {}};
   for (const auto& [path, status] : status()) {
     const auto add = [&path = path](observe::MetricFamily& family, std::uint64_t value) {
-      family.samples.push_back({.labels = {{"file", path}}, .value = static_cast<double>(value)});
+      family.samples.push_back({.labels = {{"log", path}}, .value = static_cast<double>(value)});
     };
     add(lines, status.written);
     add(rotations, status.rotations);

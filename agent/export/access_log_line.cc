@@ -303,9 +303,7 @@ bool AppendJsonValue(const model::LogText& text, const Record& record, std::stri
     }
   }
   std::string whole;
-  for (const LogPiece& piece : text.pieces) {
-    whole += TakeValue(piece, record, node, value) == ValueKind::kAbsent ? "-" : value;
-  }
+  AppendLogText(text, record, node, whole);
   AppendJsonText(whole, out);
   return !whole.empty();
 }
@@ -339,6 +337,14 @@ void AppendLogLine(const model::LogFormat& format, const Record& record, std::st
     }
   }
   out += before == '{' ? "{}\n" : "}\n";
+}
+
+void AppendLogText(const model::LogText& text, const Record& record, std::string_view node,
+                   std::string& out) {
+  std::string value;
+  for (const LogPiece& piece : text.pieces) {
+    out += TakeValue(piece, record, node, value) == ValueKind::kAbsent ? "-" : value;
+  }
 }
 
 void AppendJsonText(std::string_view text, std::string& out) {

@@ -21,6 +21,10 @@ bool IsLogged(const observe::Flow& flow);
 void AppendLogLine(const model::LogFormat& format, const observe::Record& record,
                    std::string_view node, std::string& out);
 
+// Appends `text` for `record` as it is, not escaped; what is absent is "-".
+void AppendLogText(const model::LogText& text, const observe::Record& record, std::string_view node,
+                   std::string& out);
+
 // Appends `record` as weir's own log has it: a JSON object with the names of the Elastic
 // Common Schema 8.11, and weir.* for what that has no name for. What is absent has no field.
 void AppendEcsLine(const observe::Record& record, std::string_view node, std::string& out);

@@ -278,6 +278,18 @@ base::Result<client::HttpUrl> ParseEndpoint(const Endpoint& endpoint, Signal sig
 
 }  // namespace
 
+std::string_view ToString(Signal signal) {
+  switch (signal) {
+    case Signal::kTraces:
+      return "traces";
+    case Signal::kMetrics:
+      return "metrics";
+    case Signal::kLogs:
+      return "logs";
+  }
+  return "";
+}
+
 std::string_view ToString(CollectorKind kind) {
   switch (kind) {
     case CollectorKind::kOtlpHttp:

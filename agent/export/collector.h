@@ -18,6 +18,7 @@ std::string_view ToString(CollectorKind kind);  // "otlp/http", "otlp/grpc", "zi
 
 // The signals of OTLP, each with variables, a path and a gRPC service of its own.
 enum class Signal : std::uint8_t { kTraces, kMetrics, kLogs };
+std::string_view ToString(Signal signal);  // "traces", "metrics", "logs"
 
 // Where telemetry of one signal goes, and what is sent with each request.
 struct Collector {

@@ -4,28 +4,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <memory>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "agent/base/error.h"
-#include "agent/export/collector.h"
+#include "agent/export/exporter_pool.h"
 #include "agent/export/pipeline.h"
-#include "agent/export/span_exporter.h"
+#include "agent/export/span_encoder.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
 
 namespace weir::telemetry {
-
-// A collector and the name of the backend that it stands for, which stays the same when
-// the backend moves: "MeshOpenTelemetryBackend/main".
-struct NamedExporter {
-  std::string name;
-  Collector collector;
-};
 
 // Which workload's spans go where. Indices are into `exporters`.
 struct ExportRoutes {
@@ -37,38 +28,18 @@ struct ExportRoutes {
   std::optional<std::size_t> fallback;  // of all others; none: their spans stay in memory
 };
 
-// All exporters at one moment.
-struct ExportStatus {
-  std::vector<ExporterStatus> exporters{};  // in the order of the routes, then those that end
-  // What exporters that have ended did: offered, exported, dropped, requests and the like.
-  ExporterStatus retired{};
-  std::uint64_t kept = 0;             // spans of workloads without a collector
-  std::size_t queue_limit_bytes = 0;  // of all together
-
-  [[nodiscard]] std::uint64_t queued() const;
-  [[nodiscard]] std::uint64_t exported() const;
-  [[nodiscard]] std::uint64_t dropped() const;
-  [[nodiscard]] std::size_t queue_bytes() const;
-};
-
 // ExporterSet encodes the spans of finished records and hands them to the exporter of their
-// workload. Collectors fail apart from each other: each has a queue and a thread of its
-// own, and an equal share of the bytes that may wait in all of them.
+// workload.
 class ExporterSet final : public observe::RecordConsumer {
  public:
-  // How long an exporter that lost its last workload may take to send what it has.
-  static constexpr std::chrono::milliseconds kRetireBound{10'000};
-
   // `options.queue_limit_bytes` is for all exporters together.
-  explicit ExporterSet(const ExporterOptions& options) : options_(options) {}
+  explicit ExporterSet(const ExporterOptions& options) : pool_(Signal::kTraces, options) {}
 
-  // Follows `routes` from now on. An exporter whose name is among the old ones and the new
-  // ones goes on, with its queue, to the new collector; those that are not named any more
-  // come to their end. Fails when a thread cannot be started: the workloads of that
-  // exporter keep their spans in memory. Control thread.
+  // Follows `routes` from now on, as ExporterPool::SetExporters. Workloads whose exporter
+  // cannot be started keep their spans in memory. Control thread.
   base::Result<void> SetRoutes(ExportRoutes routes);
   // Frees exporters that have come to their end. Control thread, from time to time.
-  void Reap();
+  void Reap() { pool_.Reap(); }
   // Ends all of them, together within `bound`. What comes later is kept.
   void Stop(std::chrono::milliseconds bound);
 
@@ -76,21 +47,13 @@ class ExporterSet final : public observe::RecordConsumer {
   [[nodiscard]] ExportStatus status() const;  // any thread
 
  private:
-  using Exporters = std::vector<std::unique_ptr<SpanExporter>>;
+  // With the mutex held: the index of the exporter, or kNowhere.
+  [[nodiscard]] std::size_t ExporterOf(const model::LocalWorkload* local) const;
 
-  // With the mutex held.
-  [[nodiscard]] SpanExporter* ExporterOf(const model::LocalWorkload* local) const;
-  [[nodiscard]] std::unique_ptr<SpanExporter> Take(const std::string& name);
-  void ShareQueue();
-  void Fold(const ExporterStatus& status);
-
-  const ExporterOptions options_;
+  ExporterPool pool_;
   mutable std::mutex mutex_;  // guards what follows
-  Exporters exporters_;       // in the order of the routes; null: it could not be started
-  Exporters ending_;
   std::unordered_map<model::LocalId, std::size_t> by_workload_;
   std::optional<std::size_t> fallback_;
-  ExporterStatus retired_;
   std::uint64_t kept_ = 0;
   SpanEncoder encoder_;  // of the telemetry thread
 };
@@ -108,8 +71,10 @@ struct SpanTotals {
 // Sums up the two halves of the way. Any thread.
 SpanTotals TotalSpans(const ExporterSet& exporters, const Pipeline& pipeline);
 
-// What /metrics shows of the way itself: weir_telemetry_*, weir_export_*. Any thread.
-std::vector<observe::MetricFamily> TelemetryMetrics(const ExporterSet& exporters,
-                                                    const Pipeline& pipeline);
+// What /metrics shows of the pipeline: weir_telemetry_*. Any thread.
+std::vector<observe::MetricFamily> PipelineMetrics(const Pipeline& pipeline);
+
+// What /metrics shows of exporters of all signals: weir_export_*. Pure.
+std::vector<observe::MetricFamily> ExportMetrics(const std::vector<ExportStatus>& signals);
 
 }  // namespace weir::telemetry

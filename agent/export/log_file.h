@@ -7,32 +7,24 @@
 
 #include "agent/base/error.h"
 #include "agent/base/unique_fd.h"
+#include "agent/export/log_output.h"
 
 namespace weir::telemetry {
 
 // LogFile is the file of a LogWriter, for its thread alone: opening, writing, rotation. It
 // blocks where a disk does; a FIFO, terminal or socket that takes nothing is given up when
 // `stop_fd` becomes readable.
-class LogFile {
+class LogFile final : public LogOutput {
  public:
   // `stop_fd` outlives the object.
   LogFile(std::string path, int stop_fd) : path_(std::move(path)), stop_fd_(stop_fd) {}
 
-  [[nodiscard]] bool is_open() const { return fd_.valid(); }
-  base::Result<void> Open();
-  void Close() { fd_.Reset(); }
-
-  // How far `lines` got into the file: whole lines only.
-  struct Outcome {
-    std::size_t written_bytes = 0;
-    base::Result<void> result;
-  };
-  Outcome Write(std::string_view lines);
-
-  // Whether `more_bytes` would bring a regular file, that is not empty, beyond `limit`.
-  [[nodiscard]] bool IsFull(std::uint64_t more_bytes, std::uint64_t limit) const;
-  // Renames PATH to PATH.1, PATH.1 to PATH.2 and so on, then opens PATH anew.
-  base::Result<void> Rotate(unsigned keep);
+  [[nodiscard]] bool is_open() const override { return fd_.valid(); }
+  base::Result<void> Open() override;
+  void Close() override { fd_.Reset(); }
+  Outcome Write(std::string_view lines) override;
+  [[nodiscard]] bool IsFull(std::uint64_t more_bytes, std::uint64_t limit) const override;
+  base::Result<void> Rotate(unsigned keep) override;
 
  private:
   // Bytes that were written before the error, if there was one.

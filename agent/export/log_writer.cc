@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <numeric>
+#include <random>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -16,6 +18,7 @@
 
 #include "agent/base/unique_fd.h"
 #include "agent/export/log_file.h"
+#include "agent/export/log_stream.h"
 
 namespace weir::telemetry {
 namespace {
@@ -37,6 +40,7 @@ struct LogWriter::State {
   std::size_t queued_bytes = 0;
   std::size_t in_hand = 0;  // lines that the thread is writing
   bool is_stopping = false;
+  std::atomic<bool> stopped{false};  // the same, for who does not hold the mutex
   bool is_done = false;
   bool reopen = false;
   LogWriterStatus status;
@@ -51,10 +55,12 @@ struct LogWriter::State {
     queue.clear();
     queued_bytes = 0;
   }
-  void WriteOne(LogFile& file, const Lines& lines,
+  void WriteOne(LogOutput& file, const Lines& lines,
                 std::chrono::steady_clock::time_point& next_open);
-  base::Result<void> Prepare(LogFile& file, std::size_t more_bytes,
+  base::Result<void> Prepare(LogOutput& file, std::size_t more_bytes,
                              std::chrono::steady_clock::time_point& next_open);
+  void SendAll(LogOutput& stream, const Lines& lines);
+  void NoteWritten(const LogOutput::Outcome& outcome, std::string_view text);
 };
 
 std::string_view ToString(LogDrop value) {
@@ -127,6 +133,7 @@ void LogWriter::Stop(std::chrono::milliseconds limit) noexcept {
   std::unique_lock lock(state_->mutex);
   if (!state_->is_stopping) {
     state_->is_stopping = true;
+    state_->stopped.store(true);
     const std::uint64_t one = 1;
     (void)!::write(state_->stop_fd.get(), &one, sizeof(one));  // the first one cannot fail
     state_->changed.notify_all();
@@ -140,6 +147,7 @@ LogWriterStatus LogWriter::status() const {
   const std::lock_guard lock(state_->mutex);
   LogWriterStatus status = state_->status;
   status.queued = state_->in_hand;
+  status.queued_bytes = state_->queued_bytes;
   for (const Lines& lines : state_->queue) {
     status.queued += lines.count;
   }
@@ -147,7 +155,7 @@ LogWriterStatus LogWriter::status() const {
 }
 
 // Opens or rotates the file where that is due. `mutex` is not held.
-base::Result<void> LogWriter::State::Prepare(LogFile& file, std::size_t more_bytes,
+base::Result<void> LogWriter::State::Prepare(LogOutput& file, std::size_t more_bytes,
                                              std::chrono::steady_clock::time_point& next_open) {
   if (!file.is_open()) {
     const auto now = std::chrono::steady_clock::now();
@@ -173,7 +181,7 @@ base::Result<void> LogWriter::State::Prepare(LogFile& file, std::size_t more_byt
   return file.is_open() ? base::Result<void>() : rotated;
 }
 
-void LogWriter::State::WriteOne(LogFile& file, const Lines& lines,
+void LogWriter::State::WriteOne(LogOutput& file, const Lines& lines,
                                 std::chrono::steady_clock::time_point& next_open) {
   if (auto ready = Prepare(file, lines.text.size(), next_open); !ready) {
     const std::lock_guard lock(mutex);
@@ -184,23 +192,70 @@ void LogWriter::State::WriteOne(LogFile& file, const Lines& lines,
     }
     return;
   }
-  const LogFile::Outcome outcome = file.Write(lines.text);
-  const auto written = static_cast<std::size_t>(
-      std::count(lines.text.begin(),
-                 lines.text.begin() + static_cast<std::ptrdiff_t>(outcome.written_bytes), '\n'));
+  const LogOutput::Outcome outcome = file.Write(lines.text);
   const std::lock_guard lock(mutex);
-  in_hand = 0;
-  status.written += written;
-  if (outcome.result) {
-    status.last_error.clear();
-    return;
+  NoteWritten(outcome, lines.text);
+  Drop(is_stopping ? LogDrop::kStopped : LogDrop::kWriteFailed, std::exchange(in_hand, 0));
+}
+
+// Counts what of `text` was written. With the mutex held.
+void LogWriter::State::NoteWritten(const LogOutput::Outcome& outcome, std::string_view text) {
+  const std::string_view written = text.substr(0, outcome.written_bytes);
+  const auto lines = static_cast<std::size_t>(std::ranges::count(written, '\n'));
+  in_hand -= lines;
+  status.written += lines;
+  status.last_error = outcome.result ? std::string() : outcome.result.error().ToString();
+}
+
+// Sends `lines`, over as many connections as it takes; when the writer stops, what has not been
+// sent is dropped. The mutex is not held.
+void LogWriter::State::SendAll(LogOutput& stream, const Lines& lines) {
+  std::minstd_rand random(std::random_device{}());
+  std::string_view rest = lines.text;
+  std::chrono::milliseconds delay{0};
+  std::unique_lock lock(mutex);
+  while (!rest.empty()) {
+    if (delay.count() > 0) {
+      std::uniform_int_distribution<std::chrono::milliseconds::rep> spread(delay.count() / 2,
+                                                                           delay.count());
+      changed.wait_for(lock, std::chrono::milliseconds(spread(random)),
+                       [this] { return is_stopping; });
+    }
+    if (is_stopping && !stream.is_open()) {
+      Drop(LogDrop::kStopped, std::exchange(in_hand, 0));
+      return;
+    }
+    lock.unlock();
+    const bool connects = !stream.is_open();
+    LogOutput::Outcome outcome{.written_bytes = 0,
+                               .result = connects ? stream.Open() : base::Result<void>()};
+    const bool is_connected = outcome.result.has_value();
+    if (is_connected) {
+      outcome = stream.Write(rest);
+    }
+    if (!outcome.result) {
+      stream.Close();
+    }
+    lock.lock();
+    status.connections += connects && is_connected ? 1 : 0;
+    NoteWritten(outcome, rest);
+    rest.remove_prefix(outcome.written_bytes);
+    // A connection that took something is worth another one at once.
+    delay = outcome.written_bytes != 0 || !connects
+                ? std::chrono::milliseconds(0)
+                : std::min(std::max(options.backoff_first, delay * 2), options.backoff_limit);
   }
-  Drop(is_stopping ? LogDrop::kStopped : LogDrop::kWriteFailed, lines.count - written);
-  status.last_error = outcome.result.error().ToString();
 }
 
 void LogWriter::Run(const std::shared_ptr<State>& state) noexcept {
-  LogFile file(state->options.path, state->stop_fd.get());
+  const std::string& path = state->options.path;
+  const bool is_stream = path.starts_with(kTcpScheme);
+  std::unique_ptr<LogOutput> output;
+  if (is_stream) {
+    output = std::make_unique<LogStream>(path, state->stop_fd.get(), state->stopped);
+  } else {
+    output = std::make_unique<LogFile>(path, state->stop_fd.get());
+  }
   std::chrono::steady_clock::time_point next_open{};
   std::unique_lock lock(state->mutex);
   while (true) {
@@ -213,11 +268,15 @@ void LogWriter::Run(const std::shared_ptr<State>& state) noexcept {
     state->in_hand = lines.count;
     const bool reopen = std::exchange(state->reopen, false);
     lock.unlock();
-    if (reopen) {
-      file.Close();
-      next_open = {};
+    if (is_stream) {
+      state->SendAll(*output, lines);
+    } else {
+      if (reopen) {
+        output->Close();
+        next_open = {};
+      }
+      state->WriteOne(*output, lines, next_open);
     }
-    state->WriteOne(file, lines, next_open);
     lock.lock();
     state->queued_bytes -= std::min(state->queued_bytes, lines.text.size());
   }

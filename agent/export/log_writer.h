@@ -24,6 +24,7 @@ std::string_view ToString(LogDrop value);
 
 struct LogWriterOptions {
   // An absolute path of a file, a FIFO or a device; /dev/stdout and /dev/stderr may be sockets.
+  // Or "tcp://HOST:PORT".
   std::string path;
   std::size_t queue_limit_bytes = 8U << 20U;
   // A regular file that would grow beyond it becomes PATH.1, PATH.1 becomes PATH.2 and so on
@@ -31,6 +32,9 @@ struct LogWriterOptions {
   std::uint64_t rotate_bytes = 0;
   unsigned keep = 4;                               // 1 to 99
   std::chrono::milliseconds retry_interval{1000};  // between attempts to open the file
+  // Between attempts to connect: doubled after each, with jitter. What is queued waits.
+  std::chrono::milliseconds backoff_first{500};
+  std::chrono::milliseconds backoff_limit{30'000};
 };
 
 // Lines: offered = written + dropped + queued in every copy.
@@ -38,15 +42,19 @@ struct LogWriterStatus {
   std::uint64_t written = 0;
   std::array<std::uint64_t, kLogDropCount> dropped{};
   std::uint64_t queued = 0;
+  std::size_t queued_bytes = 0;
   std::uint64_t rotations = 0;
+  std::uint64_t connections = 0;  // made, to a TCP sink
   std::string last_error;  // of the last line that was not written; empty while all goes well
 
   [[nodiscard]] std::uint64_t dropped_total() const;
 };
 
-// LogWriter appends lines to one file, in a thread of its own, so that a full or blocked disk
-// holds up nobody: what does not fit into its queue is dropped and counted, and so is what the
-// file does not take. A line is written whole or, in a regular file, not at all.
+// LogWriter appends lines to one file or sends them over one TCP connection, in a thread of its
+// own, so that a full or blocked disk and a slow or dead peer hold up nobody: what does not fit
+// into its queue is dropped and counted, and so is what the file does not take. A line is
+// written whole or, in a regular file, not at all; one that a broken connection cut off is sent
+// again on the next.
 class LogWriter {
  public:
   static base::Result<std::unique_ptr<LogWriter>> Start(LogWriterOptions options);
@@ -57,7 +65,8 @@ class LogWriter {
   // Any thread. `lines` are `count` whole lines, taken or dropped together. Never waits for the
   // file.
   void Write(std::string lines, std::size_t count) noexcept;
-  // Closes the file and opens it anew before the next line (after a rotation by others).
+  // Closes the file and opens it anew before the next line (after a rotation by others). A
+  // connection stays.
   void Reopen() noexcept;
   // Writes what is queued, for at most `limit`; a write that hangs in the kernel for longer is
   // left to the thread, which then outlives the object. What is offered later is dropped.

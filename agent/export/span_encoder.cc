@@ -1,6 +1,6 @@
 #include "agent/export/span_encoder.h"
 
-#include <otlp/trace_service.pb.h>
+#include <otlp/trace.pb.h>
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "agent/base/check.h"
-#include "agent/base/utf8.h"
+#include "agent/export/otlp_fields.h"
 #include "agent/export/wire.h"
 #include "agent/observe/error_type.h"
 #include "agent/observe/grpc_status.h"
@@ -22,11 +22,6 @@ using observe::Flow;
 using observe::HttpExchange;
 using observe::Reason;
 using observe::Record;
-using otlp::common::v1::AnyValue;
-using otlp::common::v1::InstrumentationScope;
-using otlp::common::v1::KeyValue;
-using otlp::resource::v1::Resource;
-using otlp::trace::v1::ResourceSpans;
 using otlp::trace::v1::ScopeSpans;
 using otlp::trace::v1::Status;
 using ProtoSpan = otlp::trace::v1::Span;
@@ -35,7 +30,6 @@ using ProtoSpan = otlp::trace::v1::Span;
 // is known, and is so.
 constexpr std::uint32_t kHasIsRemote = 0x100;
 constexpr std::uint32_t kIsRemote = 0x200;
-constexpr std::string_view kSchemaUrl = "https://opentelemetry.io/schemas/1.44.0";
 
 // The methods that http.request.method may show (semantic conventions, HTTP spans).
 constexpr std::array<std::string_view, 10> kKnownMethods = {
@@ -168,32 +162,12 @@ std::string PartyName(const observe::Party& party) {
 
 }  // namespace
 
-std::string ServiceName(const model::LocalWorkload* local) {
-  if (local != nullptr && !local->resource.service_name.empty()) {
-    return local->resource.service_name;
-  }
-  const bool has_workload = local != nullptr && local->workload != nullptr;
-  return has_workload ? local->workload->display_name() : "unknown_service";
-}
-
 void SpanEncoder::Text(std::string_view key, std::string_view value) {
-  value = base::ToUtf8(value, clean_);
-  const std::size_t any_size = wire::BytesFieldBytes(value.size());
-  wire::AppendLength(static_cast<int>(attributes_field_),
-                     wire::BytesFieldBytes(key.size()) + wire::BytesFieldBytes(any_size), body_);
-  wire::AppendBytes(KeyValue::kKeyFieldNumber, key, body_);
-  wire::AppendLength(KeyValue::kValueFieldNumber, any_size, body_);
-  wire::AppendBytes(AnyValue::kStringValueFieldNumber, value, body_);
+  AppendTextAttribute(ProtoSpan::kAttributesFieldNumber, key, value, body_);
 }
 
 void SpanEncoder::Number(std::string_view key, std::int64_t value) {
-  const auto bits = static_cast<std::uint64_t>(value);
-  const std::size_t any_size = 1 + wire::VarintBytes(bits);
-  wire::AppendLength(static_cast<int>(attributes_field_),
-                     wire::BytesFieldBytes(key.size()) + wire::BytesFieldBytes(any_size), body_);
-  wire::AppendBytes(KeyValue::kKeyFieldNumber, key, body_);
-  wire::AppendLength(KeyValue::kValueFieldNumber, any_size, body_);
-  wire::AppendUnsigned(AnyValue::kIntValueFieldNumber, bits, body_);
+  AppendIntAttribute(ProtoSpan::kAttributesFieldNumber, key, value, body_);
 }
 
 void SpanEncoder::HttpAttributes(const Record& record, const HttpExchange& http) {
@@ -319,7 +293,6 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   static const HttpExchange kNoHttp;
   const HttpExchange& http = record.flow.http ? *record.flow.http : kNoHttp;
   body_.clear();
-  attributes_field_ = ProtoSpan::kAttributesFieldNumber;
   AppendSpanCore(record, SpanName(http), body_);
   if (http.is_grpc) {
     GrpcAttributes(http);
@@ -336,48 +309,6 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   AppendLinks(record.span->links, body_);
   AppendStatus(!error_type.empty(), body_);
   wire::AppendBytes(ScopeSpans::kSpansFieldNumber, body_, out);
-}
-
-void SpanEncoder::AppendResourceSpans(const model::LocalWorkload* local,
-                                      std::span<const std::string_view> spans, std::string& out) {
-  body_.clear();
-  attributes_field_ = Resource::kAttributesFieldNumber;
-  static const model::ServiceResource kUnknown;
-  const model::ServiceResource& resource = local != nullptr ? local->resource : kUnknown;
-  Text("service.name", ServiceName(local));
-  for (const auto& [key, value] :
-       {std::pair("service.namespace", &resource.service_namespace),
-        std::pair("service.version", &resource.service_version),
-        std::pair("service.instance.id", &resource.service_instance_id)}) {
-    if (!value->empty()) {
-      Text(key, *value);
-    }
-  }
-  for (const auto& [key, value] : resource.attributes) {
-    Text(key, value);
-  }
-  std::string head;
-  wire::AppendBytes(ResourceSpans::kResourceFieldNumber, body_, head);
-  std::string scope;
-  wire::AppendBytes(InstrumentationScope::kNameFieldNumber, "weir", scope);
-  std::string scope_head;
-  wire::AppendBytes(ScopeSpans::kScopeFieldNumber, scope, scope_head);
-  std::string scope_tail;
-  wire::AppendBytes(ScopeSpans::kSchemaUrlFieldNumber, kSchemaUrl, scope_tail);
-  std::size_t scope_size = scope_head.size() + scope_tail.size();
-  for (const std::string_view span : spans) {
-    scope_size += span.size();
-  }
-  const std::size_t size = head.size() + wire::BytesFieldBytes(scope_size);
-  wire::AppendLength(
-      otlp::collector::trace::v1::ExportTraceServiceRequest::kResourceSpansFieldNumber, size, out);
-  out += head;
-  wire::AppendLength(ResourceSpans::kScopeSpansFieldNumber, scope_size, out);
-  out += scope_head;
-  for (const std::string_view span : spans) {
-    out += span;
-  }
-  out += scope_tail;
 }
 
 }  // namespace weir::telemetry

@@ -8,7 +8,7 @@
 
 #include "agent/base/check.h"
 #include "agent/base/ip.h"
-#include "agent/export/span_encoder.h"
+#include "agent/export/otlp_fields.h"
 
 namespace weir::telemetry {
 namespace {

@@ -73,7 +73,7 @@ spec:
           format: {type: Json, omitEmptyValues: true, json: [{key: code, value: "%RESPONSE_CODE%"}]}
 )");
   ASSERT_EQ(logs.inbound.size(), 1U);
-  EXPECT_EQ(logs.inbound[0].backends.at(0).path, "/var/log/weir/in.log");
+  EXPECT_EQ(logs.inbound[0].backends.at(0).target, "/var/log/weir/in.log");
   EXPECT_EQ(logs.inbound[0].backends[0].request.plain.pieces.at(2).text, "] default \"");
   ASSERT_EQ(logs.outbound.size(), 1U);
   const model::LogFormat& format = logs.outbound[0].backends.at(0).request;
@@ -103,9 +103,59 @@ spec:
   const auto has_match = [](const model::LogRule& rule) { return !rule.matches.empty(); };
   EXPECT_EQ(std::ranges::count_if(logs.inbound, has_match), 1);
   EXPECT_TRUE(logs.outbound.empty());
-  EXPECT_TRUE(std::ranges::any_of(result_.diagnostics.Warnings(), [](const Diagnostic& one) {
-    return one.text.find("Tcp backend is not acted on") != std::string::npos;
-  }));
+  const auto is_tcp = [](const model::LogRule& rule) {
+    return rule.backends.at(0).sink == model::LogSink::kTcp;
+  };
+  const auto tcp = std::ranges::find_if(logs.inbound, is_tcp);
+  ASSERT_NE(tcp, logs.inbound.end());
+  EXPECT_EQ(tcp->backends[0].target, "tcp://198.18.0.9:5000");
+  EXPECT_FALSE(tcp->backends[0].request.plain.pieces.empty());
+}
+
+TEST_F(ConfigAccessLogTest, ReadsOpenTelemetryInBothGenerations) {
+  const auto logs = Logs(R"(
+type: MeshOpenTelemetryBackend
+name: main
+labels: {collector: x}
+spec: {endpoint: {address: 198.18.0.9, port: 4318}, protocol: http}
+---
+type: MeshAccessLog
+name: log
+spec:
+  rules:
+  - default:
+      backends:
+      - type: OpenTelemetry
+        openTelemetry:
+          backendRef: {kind: MeshOpenTelemetryBackend, labels: {collector: x}}
+          attributes: [{key: start_time, value: "%START_TIME%"}]
+          body:
+            kvlistValue:
+              values:
+              - {key: mesh, value: {stringValue: "%KUMA_MESH%"}}
+              - {key: list, value: {arrayValue: {values: [{intValue: "7"}, {boolValue: true}, {doubleValue: 0.5}]}}}
+  to:
+  - targetRef: {kind: Mesh}
+    default: {backends: [{type: OpenTelemetry, openTelemetry: {endpoint: "otel:4317"}},
+                         {type: OpenTelemetry, openTelemetry: {endpoint: "otel:4317", body: "%PROTOCOL%"}}]}
+)");
+  ASSERT_EQ(result_.log_backends.size(), 2U);
+  EXPECT_EQ(result_.log_backends[0].name, "MeshOpenTelemetryBackend/main");
+  EXPECT_EQ(result_.log_backends[1].url, "http://otel:4317");
+  const model::LogBackend& in = logs.inbound.at(0).backends.at(0);
+  EXPECT_EQ(in.sink, model::LogSink::kOtlp);
+  EXPECT_EQ(in.target, "MeshOpenTelemetryBackend/main");
+  EXPECT_EQ(in.attributes.at(0).first, "start_time");
+  ASSERT_EQ(in.request_body.keys, (std::vector<std::string>{"mesh", "list"}));
+  EXPECT_EQ(in.request_body.values[0].text.pieces.at(0).text, "default");
+  EXPECT_EQ(in.request_body.values[1].values.at(0).number, 7);
+  EXPECT_TRUE(in.request_body.values[1].values.at(1).flag);
+  EXPECT_EQ(in.request_body.values[1].values.at(2).real, 0.5);
+  const auto& out = logs.outbound.at(0).backends;
+  EXPECT_EQ(out.at(0).target, "http://otel:4317");
+  EXPECT_NE(out.at(0).request_body.text.pieces.size(),
+            out.at(0).connection_body.text.pieces.size());
+  EXPECT_EQ(out.at(1).request_body.text.pieces.size(), 1U);
 }
 
 TEST_F(ConfigAccessLogTest, TakesTheStrongestDocumentsBackends) {
@@ -131,6 +181,32 @@ TEST_F(ConfigAccessLogTest, RefusesWithItsPlace) {
   EXPECT_TRUE(IsRefused(ToFile("{path: /etc/passwd}"), "must be below /var/log/weir"));
   EXPECT_TRUE(IsRefused(ToFile("{path: /var/log/weir/../x}"), "without \"..\""));
   EXPECT_TRUE(IsRefused(ToFile("{pat: /dev/stdout}"), "pat\""));
+  const auto backend = [](const std::string& text) {
+    return "type: MeshAccessLog\nname: log\nspec:\n  to:\n  - targetRef: {kind: Mesh}\n"
+           "    default: {backends: [" +
+           text + "]}\n";
+  };
+  const auto otlp = [&](const std::string& text) {
+    return backend("{type: OpenTelemetry, openTelemetry: {endpoint: c, " + text + "}}");
+  };
+  EXPECT_TRUE(IsRefused(backend("{type: Tcp, tcp: {address: host}}"), "must be HOST:PORT"));
+  EXPECT_TRUE(IsRefused(backend("{type: Tcp, tcp: {address: \"h:70000\"}}"), "must be HOST:PORT"));
+  EXPECT_TRUE(IsRefused(backend("{type: Tcp, tcp: {}}"), "address"));
+  EXPECT_TRUE(IsRefused(backend("{type: OpenTelemetry, openTelemetry: {}}"), "backendRef"));
+  EXPECT_TRUE(IsRefused(otlp("body: \"%NOPE%\""), "%NOPE%"));
+  EXPECT_TRUE(IsRefused(otlp("body: {stringValue: \"%NOPE%\"}"), "%NOPE%"));
+  EXPECT_TRUE(IsRefused(otlp("body: {mesh: x}"), "mesh"));
+  EXPECT_TRUE(IsRefused(otlp("body: {intValue: x}"), "must be a number"));
+  EXPECT_TRUE(IsRefused(otlp("body: [a]"), "must be one of stringValue"));
+  for (const std::string key : {"A", "1a", "a.", "a..b", "_a", "a-b"}) {
+    EXPECT_TRUE(IsRefused(otlp("attributes: [{key: " + key + ", value: x}]"), "lower-case")) << key;
+  }
+  EXPECT_TRUE(IsRefused(otlp("attributes: [{key: a}]"), "value"));
+  std::string deep = "{stringValue: x}";
+  for (std::size_t i = 0; i < model::kMaxLogValueDepth; ++i) {
+    deep.insert(0, "{arrayValue: {values: [").append("]}}");
+  }
+  EXPECT_TRUE(IsRefused(otlp("body: " + deep), "deep"));
   EXPECT_TRUE(IsRefused("type: MeshAccessLog\nname: log\nspec: {}\n", "needs \"rules\""));
   EXPECT_TRUE(IsRefused(
       "type: MeshAccessLog\nname: log\nspec:\n  to: [{targetRef: {kind: Mesh}}]\n", "default"));

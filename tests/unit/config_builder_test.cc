@@ -48,7 +48,7 @@ TEST_F(BuilderTest, ExampleMeshBuildsOnBothNodes) {
     EXPECT_EQ(result.snapshot->workloads().size(), 6U);
     EXPECT_EQ(result.snapshot->locals().size(), agent.workloads.size());
     ASSERT_EQ(result.trace_backends.size(), 1U);
-    EXPECT_EQ(result.trace_backends[0].url, "http://198.18.9.9:4318/v1/traces");
+    EXPECT_EQ(result.trace_backends[0].url, "http://198.18.9.9:4318");
   }
 }
 

@@ -180,10 +180,10 @@ constexpr std::string_view kTrace =
 TEST_F(PoliciesTest, TraceSettingsComeFromMeshTraceAndItsBackend) {
   const auto& result = Build(std::string(kCollector) + std::string(kTrace));
   EXPECT_EQ(result.trace_backends,
-            (std::vector<TraceBackend>{{.name = "MeshOpenTelemetryBackend/c",
-                                        .kind = TraceBackendKind::kOtlpHttp,
-                                        .url = "http://198.18.0.9:4318/otlp/v1/traces",
-                                        .env = {.is_first = true}}}));
+            (std::vector<TelemetryBackend>{{.name = "MeshOpenTelemetryBackend/c",
+                                            .kind = BackendKind::kOtlpHttp,
+                                            .url = "http://198.18.0.9:4318/otlp",
+                                            .env = {.is_first = true}}}));
   EXPECT_EQ(result.trace_routes.at(Local("a").id), 0U);
   EXPECT_EQ(result.trace_routes.at(Local("b").id), 0U);
   EXPECT_FALSE(result.trace_fallback.has_value());
@@ -290,13 +290,13 @@ TEST_F(PoliciesTest, InlineEndpointOfTheOlderFormIsGrpcButOnThePortOfHttp) {
                        "{type: OpenTelemetry, openTelemetry: {endpoint: '" + endpoint + "'}}"))
         .trace_backends.at(0);
   };
-  EXPECT_EQ(backend("collector"), (TraceBackend{.name = "http://collector:4317",
-                                                .kind = TraceBackendKind::kOtlpGrpc,
-                                                .url = "http://collector:4317"}));
-  EXPECT_EQ(backend("collector:9999").kind, TraceBackendKind::kOtlpGrpc);
-  EXPECT_EQ(backend("198.18.0.9:4318").kind, TraceBackendKind::kOtlpHttp);
-  EXPECT_EQ(backend("198.18.0.9:4318").url, "http://198.18.0.9:4318/v1/traces");
-  EXPECT_EQ(backend("[fd00::9]:4318").url, "http://[fd00::9]:4318/v1/traces");
+  EXPECT_EQ(backend("collector"), (TelemetryBackend{.name = "http://collector:4317",
+                                                    .kind = BackendKind::kOtlpGrpc,
+                                                    .url = "http://collector:4317"}));
+  EXPECT_EQ(backend("collector:9999").kind, BackendKind::kOtlpGrpc);
+  EXPECT_EQ(backend("198.18.0.9:4318").kind, BackendKind::kOtlpHttp);
+  EXPECT_EQ(backend("198.18.0.9:4318").url, "http://198.18.0.9:4318");
+  EXPECT_EQ(backend("[fd00::9]:4318").url, "http://[fd00::9]:4318");
 }
 
 TEST_F(PoliciesTest, ReadsHowTheEnvironmentChangesABackend) {
@@ -306,7 +306,7 @@ TEST_F(PoliciesTest, ReadsHowTheEnvironmentChangesABackend) {
         .trace_backends.at(0);
   };
   EXPECT_EQ(env("").url, "http://127.0.0.1:4317");
-  EXPECT_EQ(env("").kind, TraceBackendKind::kOtlpGrpc);
+  EXPECT_EQ(env("").kind, BackendKind::kOtlpGrpc);
   EXPECT_EQ(env("").env, (EnvironmentUse{.is_first = true}));
   EXPECT_EQ(
       env("env: {mode: Required, precedence: ExplicitFirst, allowSignalOverrides: false}").env,
@@ -322,24 +322,24 @@ TEST_F(PoliciesTest, WorkloadsOfOneNodeHaveBackendsOfTheirOwn) {
   EXPECT_EQ(result.trace_backends[result.trace_routes.at(Local("a").id)].name,
             "MeshOpenTelemetryBackend/c");
   EXPECT_EQ(result.trace_backends[result.trace_routes.at(Local("b").id)],
-            (TraceBackend{.name = "http://z:9411/api/v2/spans",
-                          .kind = TraceBackendKind::kZipkin,
-                          .url = "http://z:9411/api/v2/spans",
-                          .short_trace_ids = true}));
+            (TelemetryBackend{.name = "http://z:9411/api/v2/spans",
+                              .kind = BackendKind::kZipkin,
+                              .url = "http://z:9411/api/v2/spans",
+                              .short_trace_ids = true}));
 }
 
 TEST_F(PoliciesTest, AgentYamlOverridesTheCollector) {
   agent_.telemetry.otlp_endpoint = "http://127.0.0.1:4318/";
   const auto& result = Build(std::string(kCollector) + std::string(kTrace));
   ASSERT_EQ(result.trace_backends.size(), 1U);
-  EXPECT_EQ(result.trace_backends[0].url, "http://127.0.0.1:4318/v1/traces");
+  EXPECT_EQ(result.trace_backends[0].url, "http://127.0.0.1:4318");
   EXPECT_EQ(result.trace_fallback, 0U);
   EXPECT_TRUE(result.trace_routes.empty());
   agent_.telemetry.otlp_endpoint = "https://127.0.0.1:4317";
   agent_.telemetry.otlp_protocol = OtlpProtocol::kGrpc;
-  EXPECT_EQ(Build("").trace_backends.at(0), (TraceBackend{.name = "agent.yaml",
-                                                          .kind = TraceBackendKind::kOtlpGrpc,
-                                                          .url = "https://127.0.0.1:4317"}));
+  EXPECT_EQ(Build("").trace_backends.at(0), (TelemetryBackend{.name = "agent.yaml",
+                                                              .kind = BackendKind::kOtlpGrpc,
+                                                              .url = "https://127.0.0.1:4317"}));
 }
 
 TEST_F(PoliciesTest, WarnsOfWhatItDoesNotActOn) {

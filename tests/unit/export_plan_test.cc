@@ -7,7 +7,7 @@
 namespace weir::daemon {
 namespace {
 
-using config::TraceBackendKind;
+using config::BackendKind;
 using model::LocalId;
 
 ExportPlan Plan(const config::BuildResult& result,
@@ -21,11 +21,11 @@ ExportPlan Plan(const config::BuildResult& result,
 config::BuildResult TwoBackends() {
   config::BuildResult result;
   result.trace_backends = {{.name = "MeshOpenTelemetryBackend/a",
-                            .kind = TraceBackendKind::kOtlpGrpc,
+                            .kind = BackendKind::kOtlpGrpc,
                             .url = "http://a:4317",
                             .env = {.is_first = true}},
                            {.name = "http://z/api",
-                            .kind = TraceBackendKind::kZipkin,
+                            .kind = BackendKind::kZipkin,
                             .url = "http://z/api",
                             .short_trace_ids = true}};
   result.trace_routes = {{LocalId{1}, 0}, {LocalId{2}, 1}};
@@ -66,7 +66,7 @@ TEST(ExportPlanTest, KeepsTheSpansOfABackendThatCannotBeFollowed) {
 
 TEST(ExportPlanTest, PutsAgentYamlBeforeTheEnvironment) {
   config::BuildResult result;
-  result.trace_backends = {{.name = "agent.yaml", .url = "http://node:4318/v1/traces"}};
+  result.trace_backends = {{.name = "agent.yaml", .url = "http://node:4318"}};
   result.trace_fallback = 0;
   const ExportPlan plan = Plan(result, {{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318"},
                                         {"OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"}});
@@ -74,6 +74,28 @@ TEST(ExportPlanTest, PutsAgentYamlBeforeTheEnvironment) {
   EXPECT_EQ(plan.routes.exporters[0].collector.display(), "http://node:4318/v1/traces");
   EXPECT_TRUE(plan.routes.exporters[0].collector.gzip);
   EXPECT_EQ(plan.routes.fallback, 0U);
+}
+
+TEST(ExportPlanTest, FindsTheCollectorsOfLogsAndMetrics) {
+  config::BuildResult result;
+  result.log_backends = {{.name = "http://c:4318", .url = "http://c:4318"},
+                         {.name = "MeshOpenTelemetryBackend/b",
+                          .kind = BackendKind::kOtlpGrpc,
+                          .url = "http://b:4317",
+                          .env = {.mode = config::EnvironmentUse::Mode::kRequired}}};
+  result.metrics_pushes = {{.backend = {.name = "http://c:4318", .url = "http://c:4318"},
+                            .interval = std::chrono::seconds(5),
+                            .filter = {}}};
+  const ExportPlan plan = Plan(result, {{"OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip"}});
+  ASSERT_EQ(plan.logs.size(), 1U);
+  EXPECT_EQ(plan.logs[0].collector.display(), "http://c:4318/v1/logs");
+  EXPECT_TRUE(plan.logs[0].collector.gzip);
+  ASSERT_EQ(plan.metrics.size(), 1U);
+  EXPECT_EQ(plan.metrics[0].exporter.collector.display(), "http://c:4318/v1/metrics");
+  EXPECT_FALSE(plan.metrics[0].exporter.collector.gzip);
+  EXPECT_EQ(plan.metrics[0].interval, std::chrono::seconds(5));
+  ASSERT_EQ(plan.problems.size(), 1U);
+  EXPECT_NE(plan.problems[0].find("its log records are dropped"), std::string::npos);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <set>
 #include <variant>
 
+#include "agent/export/otlp_fields.h"
 #include "tests/support/records.h"
 
 namespace weir::telemetry {
@@ -39,7 +40,7 @@ ExportTraceServiceRequest Encode(const std::vector<Record>& records) {
   }
   std::string bytes;
   const std::string_view view = spans;
-  encoder.AppendResourceSpans(records.at(0).local.get(), {&view, 1}, bytes);
+  AppendResource(records.at(0).local.get(), {&view, 1}, bytes);
   ExportTraceServiceRequest request;
   EXPECT_TRUE(request.ParseFromString(bytes));
   // Nothing unknown, nothing twice: the same bytes again, field by field.
@@ -375,7 +376,7 @@ TEST(SpanEncoderTest, UsesTheFieldNumbersOfTheSpecification) {
   EXPECT_TRUE(out.ends_with("\x7a\x02\x18\x02"s));
   std::string request;
   const std::string_view nothing;
-  SpanEncoder().AppendResourceSpans(nullptr, {&nothing, 1}, request);
+  AppendResource(nullptr, {&nothing, 1}, request);
   EXPECT_EQ(request,
             "\x0a\x58"                                            // resource_spans = 1
             "\x0a\x23"                                            // resource = 1

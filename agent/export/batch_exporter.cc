@@ -1,4 +1,4 @@
-#include "agent/export/span_exporter.h"
+#include "agent/export/batch_exporter.h"
 
 #include <pthread.h>
 
@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "agent/base/check.h"
+#include "agent/export/otlp_fields.h"
 #include "agent/export/zipkin.h"
 
 namespace weir::telemetry {
@@ -22,7 +23,47 @@ base::WallTime WallNow() {
   return base::SystemClock().WallNow();
 }
 
+// A whole request of `chunks`; in OTLP one resource per workload, in the order of their first
+// item.
+std::string MakeBody(const Collector& collector, const std::vector<ExportChunk>& chunks,
+                     std::size_t bytes) {
+  std::string body;
+  if (collector.kind == CollectorKind::kZipkin) {
+    body = "[";
+    for (const ExportChunk& chunk : chunks) {
+      AppendZipkinSpans(chunk.local.get(), chunk.items, collector.short_trace_ids, body);
+    }
+    return body + "]";
+  }
+  std::vector<std::pair<const model::LocalWorkload*, std::vector<std::string_view>>> groups;
+  for (const ExportChunk& chunk : chunks) {
+    auto group =
+        std::ranges::find(groups, chunk.local.get(), [](const auto& g) { return g.first; });
+    if (group == groups.end()) {
+      groups.emplace_back(chunk.local.get(), std::vector<std::string_view>());
+      group = std::prev(groups.end());
+    }
+    group->second.push_back(chunk.items);
+  }
+  body.reserve(bytes + groups.size() * 512);
+  for (const auto& [local, items] : groups) {
+    AppendResource(local, items, body);
+  }
+  return body;
+}
+
 }  // namespace
+
+ExportChunk& ChunkOf(const std::shared_ptr<const model::LocalWorkload>& local,
+                     std::size_t batch_bytes, std::vector<ExportChunk>& chunks) {
+  const auto found = std::ranges::find_if(chunks, [&](const ExportChunk& chunk) {
+    return chunk.local == local && chunk.items.size() < batch_bytes;
+  });
+  if (found != chunks.end()) {
+    return *found;
+  }
+  return chunks.emplace_back(ExportChunk{.local = local, .queued_at = base::SystemClock().Now()});
+}
 
 std::string_view ToString(ExportDrop reason) {
   switch (reason) {
@@ -38,6 +79,8 @@ std::string_view ToString(ExportDrop reason) {
       return "bad-response";
     case ExportDrop::kShutdown:
       return "shutdown";
+    case ExportDrop::kNoExporter:
+      return "no-exporter";
   }
   return "unknown";
 }
@@ -46,7 +89,7 @@ std::uint64_t ExporterStatus::dropped_total() const {
   return std::accumulate(dropped.begin(), dropped.end(), std::uint64_t{0});
 }
 
-SpanExporter::SpanExporter(std::string name, const ExporterOptions& options, Collector collector)
+BatchExporter::BatchExporter(std::string name, const ExporterOptions& options, Collector collector)
     : name_(std::move(name)),
       options_(options),
       collector_(std::move(collector)),
@@ -54,11 +97,11 @@ SpanExporter::SpanExporter(std::string name, const ExporterOptions& options, Col
   status_.queue_limit_bytes = options_.queue_limit_bytes;
 }
 
-SpanExporter::~SpanExporter() {
+BatchExporter::~BatchExporter() {
   Stop(milliseconds(0));
 }
 
-base::Result<void> SpanExporter::Start() {
+base::Result<void> BatchExporter::Start() {
   WEIR_CHECK(!thread_.joinable());
   try {
     thread_ = std::thread([this] { Run(); });
@@ -69,7 +112,7 @@ base::Result<void> SpanExporter::Start() {
   return {};
 }
 
-void SpanExporter::BeginStop(milliseconds bound) {
+void BatchExporter::BeginStop(milliseconds bound) {
   const Lock lock(mutex_);
   if (!is_stopping_) {
     is_stopping_ = true;
@@ -78,12 +121,12 @@ void SpanExporter::BeginStop(milliseconds bound) {
   }
 }
 
-bool SpanExporter::IsStopped() const {
+bool BatchExporter::IsStopped() const {
   const Lock lock(mutex_);
   return is_finished_ || (is_stopping_ && Now() >= stop_deadline_);
 }
 
-void SpanExporter::Stop(milliseconds bound) {
+void BatchExporter::Stop(milliseconds bound) {
   BeginStop(bound);
   {
     Lock lock(mutex_);
@@ -101,7 +144,7 @@ void SpanExporter::Stop(milliseconds bound) {
   DropQueue(ExportDrop::kShutdown);
 }
 
-void SpanExporter::SetCollector(Collector collector) {
+void BatchExporter::SetCollector(Collector collector) {
   const Lock lock(mutex_);
   if (collector == collector_) {
     return;
@@ -116,25 +159,26 @@ void SpanExporter::SetCollector(Collector collector) {
   wake_.notify_all();
 }
 
-void SpanExporter::SetQueueLimit(std::size_t bytes) {
+void BatchExporter::SetQueueLimit(std::size_t bytes) {
   const Lock lock(mutex_);
   status_.queue_limit_bytes = bytes;
 }
 
-ExporterStatus SpanExporter::status() const {
+ExporterStatus BatchExporter::status() const {
   const Lock lock(mutex_);
   ExporterStatus status = status_;
   status.name = name_;
+  status.signal = collector_.signal;
   status.kind = ToString(collector_.kind);
   status.url = collector_.display();
   return status;
 }
 
-void SpanExporter::Enqueue(std::vector<SpanChunk> chunks) {
+void BatchExporter::Enqueue(std::vector<ExportChunk> chunks) {
   const Lock lock(mutex_);
   const bool was_idle = queue_.empty();
   const bool was_full_batch = waiting_bytes_ >= options_.batch_bytes;
-  for (SpanChunk& chunk : chunks) {
+  for (ExportChunk& chunk : chunks) {
     status_.offered += chunk.count;
     const std::size_t bytes = chunk.bytes();
     if (is_finished_) {
@@ -153,7 +197,7 @@ void SpanExporter::Enqueue(std::vector<SpanChunk> chunks) {
   }
 }
 
-void SpanExporter::Run() noexcept {
+void BatchExporter::Run() noexcept {
   Lock lock(mutex_);
   while (WaitForWork(lock)) {
     Request request = TakeRequest();
@@ -167,7 +211,7 @@ void SpanExporter::Run() noexcept {
 }
 
 // True when a request is due, false when the thread must end.
-bool SpanExporter::WaitForWork(Lock& lock) {
+bool BatchExporter::WaitForWork(Lock& lock) {
   for (;;) {
     if (is_stopping_) {
       return !queue_.empty() && !is_hopeless_ && Now() < stop_deadline_;
@@ -184,7 +228,7 @@ bool SpanExporter::WaitForWork(Lock& lock) {
   }
 }
 
-SpanExporter::Request SpanExporter::TakeRequest() {
+BatchExporter::Request BatchExporter::TakeRequest() {
   Request request;
   do {
     request.bytes += queue_.front().bytes();
@@ -196,34 +240,7 @@ SpanExporter::Request SpanExporter::TakeRequest() {
   return request;
 }
 
-// In OTLP one ResourceSpans per workload, in the order of their first span.
-std::string SpanExporter::MakeBody(const Collector& collector, const Request& request) {
-  std::string body;
-  if (collector.kind == CollectorKind::kZipkin) {
-    body = "[";
-    for (const SpanChunk& chunk : request.chunks) {
-      AppendZipkinSpans(chunk.local.get(), chunk.spans, collector.short_trace_ids, body);
-    }
-    return body + "]";
-  }
-  std::vector<std::pair<const model::LocalWorkload*, std::vector<std::string_view>>> groups;
-  for (const SpanChunk& chunk : request.chunks) {
-    auto group =
-        std::ranges::find(groups, chunk.local.get(), [](const auto& g) { return g.first; });
-    if (group == groups.end()) {
-      groups.emplace_back(chunk.local.get(), std::vector<std::string_view>());
-      group = std::prev(groups.end());
-    }
-    group->second.push_back(chunk.spans);
-  }
-  body.reserve(request.bytes + groups.size() * 512);
-  for (const auto& [local, spans] : groups) {
-    encoder_.AppendResourceSpans(local, spans, body);
-  }
-  return body;
-}
-
-void SpanExporter::Deliver(Request& request) {
+void BatchExporter::Deliver(Request& request) {
   const base::MonotonicTime give_up_at = Now() + options_.give_up_after;
   milliseconds delay = options_.backoff_first;
   for (;;) {
@@ -243,7 +260,7 @@ void SpanExporter::Deliver(Request& request) {
   }
 }
 
-SpanExporter::Outcome SpanExporter::Attempt(Request& request) {
+BatchExporter::Outcome BatchExporter::Attempt(Request& request) {
   Collector collector;
   {
     const Lock lock(mutex_);
@@ -258,13 +275,14 @@ SpanExporter::Outcome SpanExporter::Attempt(Request& request) {
     }
   }
   if (request.revision != link_revision_) {
-    request.body = MakeBody(collector, request);
+    request.body = MakeBody(collector, request.chunks, request.bytes);
     request.revision = link_revision_;
   }
   return TakeAnswer(request, link_->Send(request.body, request.count, collector.timeout));
 }
 
-SpanExporter::Outcome SpanExporter::TakeAnswer(const Request& request, const ExportAnswer& answer) {
+BatchExporter::Outcome BatchExporter::TakeAnswer(const Request& request,
+                                                 const ExportAnswer& answer) {
   const Lock lock(mutex_);
   switch (answer.verdict) {
     case ExportVerdict::kAccepted:
@@ -299,8 +317,8 @@ SpanExporter::Outcome SpanExporter::TakeAnswer(const Request& request, const Exp
   return {};
 }
 
-bool SpanExporter::WaitForRetry(const Request& request, const Outcome& outcome,
-                                milliseconds delay) {
+bool BatchExporter::WaitForRetry(const Request& request, const Outcome& outcome,
+                                 milliseconds delay) {
   delay = std::max(delay, std::min(outcome.retry_after, options_.retry_after_limit));
   const base::MonotonicTime until = Now() + delay;
   Lock lock(mutex_);
@@ -321,12 +339,12 @@ bool SpanExporter::WaitForRetry(const Request& request, const Outcome& outcome,
   return true;
 }
 
-milliseconds SpanExporter::Jittered(milliseconds delay) {
+milliseconds BatchExporter::Jittered(milliseconds delay) {
   std::uniform_int_distribution<milliseconds::rep> spread(delay.count() / 2, delay.count());
   return milliseconds(spread(random_));
 }
 
-void SpanExporter::NoteFailure(const std::string& message, bool is_reachable) {
+void BatchExporter::NoteFailure(const std::string& message, bool is_reachable) {
   ++status_.failures;
   status_.is_reachable = is_reachable;
   status_.is_accepting = false;
@@ -334,14 +352,14 @@ void SpanExporter::NoteFailure(const std::string& message, bool is_reachable) {
   status_.last_error = message;
 }
 
-void SpanExporter::Drop(ExportDrop reason, const Request& request) {
+void BatchExporter::Drop(ExportDrop reason, const Request& request) {
   status_.dropped[static_cast<std::size_t>(reason)] += request.count;
   status_.queued -= request.count;
   status_.queue_bytes -= request.bytes;
 }
 
-void SpanExporter::DropQueue(ExportDrop reason) {
-  for (const SpanChunk& chunk : queue_) {
+void BatchExporter::DropQueue(ExportDrop reason) {
+  for (const ExportChunk& chunk : queue_) {
     status_.dropped[static_cast<std::size_t>(reason)] += chunk.count;
     status_.queued -= chunk.count;
     status_.queue_bytes -= chunk.bytes();

@@ -1,4 +1,4 @@
-#include "agent/export/span_exporter.h"
+#include "agent/export/batch_exporter.h"
 
 #include <gtest/gtest.h>
 #include <otlp/trace_service.pb.h>
@@ -32,7 +32,7 @@ ServedReply Partial(std::int64_t rejected, const std::string& message) {
   return Respond(200, response.SerializeAsString());
 }
 
-class SpanExporterTest : public ExportTest {
+class BatchExporterTest : public ExportTest {
  protected:
   void StartServer(ScriptedHttpServer::Script script) {
     server_ = std::make_unique<ScriptedHttpServer>(std::move(script));
@@ -44,7 +44,7 @@ class SpanExporterTest : public ExportTest {
   std::unique_ptr<ScriptedHttpServer> server_;
 };
 
-TEST_F(SpanExporterTest, SendsOneResourcePerWorkload) {
+TEST_F(BatchExporterTest, SendsOneResourcePerWorkload) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
   Record front = MakeRequest(/*is_client=*/true);
@@ -68,7 +68,7 @@ TEST_F(SpanExporterTest, SendsOneResourcePerWorkload) {
   EXPECT_EQ(message.resource_spans(1).resource().attributes(0).value().string_value(), "back");
 }
 
-TEST_F(SpanExporterTest, KeepsTheConnectionBetweenRequests) {
+TEST_F(BatchExporterTest, KeepsTheConnectionBetweenRequests) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
   for (int i = 0; i < 3; ++i) {
@@ -79,7 +79,7 @@ TEST_F(SpanExporterTest, KeepsTheConnectionBetweenRequests) {
   EXPECT_EQ(server_->connections(), 1);
 }
 
-TEST_F(SpanExporterTest, GathersSpansUntilABatchIsFullOrOld) {
+TEST_F(BatchExporterTest, GathersSpansUntilABatchIsFullOrOld) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   ExporterOptions options = kQuick;
   options.batch_age = std::chrono::hours(1);
@@ -93,7 +93,7 @@ TEST_F(SpanExporterTest, GathersSpansUntilABatchIsFullOrOld) {
   EXPECT_EQ(status.requests, 1U);
 }
 
-TEST_F(SpanExporterTest, CutsRequestsAtTheirLimit) {
+TEST_F(BatchExporterTest, CutsRequestsAtTheirLimit) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   ExporterOptions options = kQuick;
   options.batch_bytes = 4'000;
@@ -110,7 +110,7 @@ TEST_F(SpanExporterTest, CutsRequestsAtTheirLimit) {
   EXPECT_EQ(spans, 200U);
 }
 
-TEST_F(SpanExporterTest, RetriesWhatTheSpecificationSays) {
+TEST_F(BatchExporterTest, RetriesWhatTheSpecificationSays) {
   for (const int code : {429, 502, 503, 504}) {
     StartServer([code, n = 0](const ServedRequest&) mutable {
       return ++n <= 2 ? Respond(code) : Respond(200);
@@ -125,7 +125,7 @@ TEST_F(SpanExporterTest, RetriesWhatTheSpecificationSays) {
   }
 }
 
-TEST_F(SpanExporterTest, DropsWhatTheCollectorRefuses) {
+TEST_F(BatchExporterTest, DropsWhatTheCollectorRefuses) {
   for (const int code : {301, 400, 401, 413, 500, 501}) {
     StartServer([code](const ServedRequest&) {
       return Respond(code, "no\x01such", "Content-Type: text/plain\r\n");
@@ -142,7 +142,7 @@ TEST_F(SpanExporterTest, DropsWhatTheCollectorRefuses) {
   }
 }
 
-TEST_F(SpanExporterTest, WaitsAsLongAsRetryAfterSays) {
+TEST_F(BatchExporterTest, WaitsAsLongAsRetryAfterSays) {
   std::vector<std::chrono::steady_clock::time_point> times;
   StartServer([&times](const ServedRequest&) {
     times.push_back(std::chrono::steady_clock::now());
@@ -154,7 +154,7 @@ TEST_F(SpanExporterTest, WaitsAsLongAsRetryAfterSays) {
   EXPECT_GE(times.at(1) - times.at(0), std::chrono::seconds(1));
 }
 
-TEST_F(SpanExporterTest, CutsARetryAfterThatIsTooLong) {
+TEST_F(BatchExporterTest, CutsARetryAfterThatIsTooLong) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n == 1 ? Respond(503, "", "Retry-After: 99999999999999999999\r\n") : Respond(200);
   });
@@ -165,7 +165,7 @@ TEST_F(SpanExporterTest, CutsARetryAfterThatIsTooLong) {
   EXPECT_EQ(WaitUntilDrained().exported, 5U);
 }
 
-TEST_F(SpanExporterTest, RetriesFailuresOfTheConnection) {
+TEST_F(BatchExporterTest, RetriesFailuresOfTheConnection) {
   using Then = ServedReply::Then;
   const std::vector<ServedReply> faults = {
       {.pieces = {}, .then = Then::kReset},
@@ -184,7 +184,7 @@ TEST_F(SpanExporterTest, RetriesFailuresOfTheConnection) {
   }
 }
 
-TEST_F(SpanExporterTest, RetriesACollectorThatIsTooSlow) {
+TEST_F(BatchExporterTest, RetriesACollectorThatIsTooSlow) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n == 1 ? ServedReply{.pieces = {}, .then = ServedReply::Then::kHold} : Respond(200);
   });
@@ -196,7 +196,7 @@ TEST_F(SpanExporterTest, RetriesACollectorThatIsTooSlow) {
   EXPECT_EQ(WaitUntilDrained().exported, 5U);
 }
 
-TEST_F(SpanExporterTest, GivesUpARequestInTheEnd) {
+TEST_F(BatchExporterTest, GivesUpARequestInTheEnd) {
   StartServer([](const ServedRequest&) { return Respond(503); });
   ExporterOptions options = kQuick;
   options.give_up_after = milliseconds(30);
@@ -207,7 +207,7 @@ TEST_F(SpanExporterTest, GivesUpARequestInTheEnd) {
   EXPECT_GE(status.retries, 1U);
 }
 
-TEST_F(SpanExporterTest, KeepsTheCountOfAPartialSuccessAndDoesNotRetry) {
+TEST_F(BatchExporterTest, KeepsTheCountOfAPartialSuccessAndDoesNotRetry) {
   StartServer([](const ServedRequest&) { return Partial(2, "too\nold"); });
   StartExporter();
   Offer(5);
@@ -218,7 +218,7 @@ TEST_F(SpanExporterTest, KeepsTheCountOfAPartialSuccessAndDoesNotRetry) {
   EXPECT_EQ(server_->requests().size(), 1U);
 }
 
-TEST_F(SpanExporterTest, DoesNotBelieveAPartialSuccessThatCannotBe) {
+TEST_F(BatchExporterTest, DoesNotBelieveAPartialSuccessThatCannotBe) {
   for (const std::int64_t rejected : {std::int64_t{-3}, std::int64_t{1} << 60}) {
     StartServer([rejected](const ServedRequest&) { return Partial(rejected, ""); });
     StartExporter();
@@ -229,7 +229,7 @@ TEST_F(SpanExporterTest, DoesNotBelieveAPartialSuccessThatCannotBe) {
   }
 }
 
-TEST_F(SpanExporterTest, TakesASuccessWithAnotherBodyAsSuccess) {
+TEST_F(BatchExporterTest, TakesASuccessWithAnotherBodyAsSuccess) {
   StartServer([](const ServedRequest&) { return Respond(202, "{\"ok\": true}"); });
   StartExporter();
   Offer(5);
@@ -238,14 +238,14 @@ TEST_F(SpanExporterTest, TakesASuccessWithAnotherBodyAsSuccess) {
   EXPECT_EQ(status.last_error, "the collector's answer is not an OTLP response");
 }
 
-TEST_F(SpanExporterTest, DropsWhenTheAnswerIsTooLong) {
+TEST_F(BatchExporterTest, DropsWhenTheAnswerIsTooLong) {
   StartServer([](const ServedRequest&) { return Respond(200, std::string((4 << 20) + 1, 'x')); });
   StartExporter();
   Offer(5);
   EXPECT_EQ(Dropped(WaitUntilDrained(), ExportDrop::kBadResponse), 5U);
 }
 
-TEST_F(SpanExporterTest, BoundsTheQueueInBytesWhileTheCollectorIsDown) {
+TEST_F(BatchExporterTest, BoundsTheQueueInBytesWhileTheCollectorIsDown) {
   StartServer([](const ServedRequest&) { return Respond(503); });
   ExporterOptions options = kQuick;
   options.queue_limit_bytes = 100'000;
@@ -264,7 +264,7 @@ TEST_F(SpanExporterTest, BoundsTheQueueInBytesWhileTheCollectorIsDown) {
   ExpectExact(status);
 }
 
-TEST_F(SpanExporterTest, SendsEverythingOnceTheCollectorIsBack) {
+TEST_F(BatchExporterTest, SendsEverythingOnceTheCollectorIsBack) {
   std::atomic<bool> is_down = true;
   std::atomic<std::size_t> received = 0;
   StartServer([&](const ServedRequest& request) {
@@ -283,7 +283,7 @@ TEST_F(SpanExporterTest, SendsEverythingOnceTheCollectorIsBack) {
   EXPECT_EQ(received, 1000U);
 }
 
-TEST_F(SpanExporterTest, FlushesAtStop) {
+TEST_F(BatchExporterTest, FlushesAtStop) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   ExporterOptions options = kQuick;
   options.batch_age = std::chrono::hours(1);
@@ -297,7 +297,7 @@ TEST_F(SpanExporterTest, FlushesAtStop) {
   ExpectExact(Status());
 }
 
-TEST_F(SpanExporterTest, StopsInTimeWhenTheCollectorHangs) {
+TEST_F(BatchExporterTest, StopsInTimeWhenTheCollectorHangs) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -310,7 +310,7 @@ TEST_F(SpanExporterTest, StopsInTimeWhenTheCollectorHangs) {
   EXPECT_EQ(Dropped(Status(), ExportDrop::kShutdown), 10U);
 }
 
-TEST_F(SpanExporterTest, StopsAtOnceWhenTheCollectorIsAway) {
+TEST_F(BatchExporterTest, StopsAtOnceWhenTheCollectorIsAway) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   ExporterOptions options = kQuick;
   options.backoff_first = std::chrono::hours(1);
@@ -326,7 +326,7 @@ TEST_F(SpanExporterTest, StopsAtOnceWhenTheCollectorIsAway) {
   EXPECT_FALSE(Status().is_reachable);
 }
 
-TEST_F(SpanExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
+TEST_F(BatchExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -342,7 +342,7 @@ TEST_F(SpanExporterTest, MovesToAnotherCollectorWithWhatIsQueued) {
   EXPECT_TRUE(other.requests().at(0).head.starts_with("POST /other/v1/traces "));
 }
 
-TEST_F(SpanExporterTest, KeepsWhileThereIsNoCollector) {
+TEST_F(BatchExporterTest, KeepsWhileThereIsNoCollector) {
   StartServer([](const ServedRequest&) {
     return ServedReply{.pieces = {}, .then = ServedReply::Then::kHold};
   });
@@ -360,7 +360,7 @@ TEST_F(SpanExporterTest, KeepsWhileThereIsNoCollector) {
   EXPECT_TRUE(exporters_->status().exporters.empty());
 }
 
-TEST_F(SpanExporterTest, ReapsAnExporterThatHasSentWhatItHad) {
+TEST_F(BatchExporterTest, ReapsAnExporterThatHasSentWhatItHad) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   ExporterOptions options = kQuick;
   options.batch_age = std::chrono::hours(1);
@@ -378,7 +378,7 @@ TEST_F(SpanExporterTest, ReapsAnExporterThatHasSentWhatItHad) {
   EXPECT_EQ(status.exported(), 10U);
 }
 
-TEST_F(SpanExporterTest, PacksAndAddsHeadersWhenAsked) {
+TEST_F(BatchExporterTest, PacksAndAddsHeadersWhenAsked) {
   StartServer([](const ServedRequest&) { return Respond(200); });
   StartExporter();
   Collector collector = CollectorAt(server_->url());
@@ -393,7 +393,7 @@ TEST_F(SpanExporterTest, PacksAndAddsHeadersWhenAsked) {
   EXPECT_EQ(CountSpans(client::Gunzip(request.body, 1U << 20U).value()), 100U);
 }
 
-TEST_F(SpanExporterTest, AddsUpFromTheWorkersToTheCollector) {
+TEST_F(BatchExporterTest, AddsUpFromTheWorkersToTheCollector) {
   StartServer([n = 0](const ServedRequest&) mutable {
     return ++n % 3 == 0 ? Partial(1, "x") : n % 3 == 1 ? Respond(503) : Respond(200);
   });
@@ -421,9 +421,10 @@ TEST_F(SpanExporterTest, AddsUpFromTheWorkersToTheCollector) {
   EXPECT_EQ(totals.generated, 2000U);
   EXPECT_EQ(totals.queued, 0U);
   EXPECT_EQ(totals.generated, totals.exported + totals.dropped + totals.kept);
-  const std::string text = observe::RenderOpenMetrics(TelemetryMetrics(*exporters_, *pipeline));
+  const std::string text = observe::RenderOpenMetrics(PipelineMetrics(*pipeline)) +
+                           observe::RenderOpenMetrics(ExportMetrics({exporters_->status()}));
   EXPECT_NE(text.find("weir_telemetry_generated_total{kind=\"span\"} 2000\n"), std::string::npos);
-  EXPECT_NE(text.find("weir_export_exported_spans_total{exporter=\"retired\"} " +
+  EXPECT_NE(text.find("weir_export_exported_total{exporter=\"retired\",signal=\"traces\"} " +
                       std::to_string(totals.exported) + "\n"),
             std::string::npos);
 }

@@ -19,7 +19,6 @@
 #include "agent/base/error.h"
 #include "agent/export/collector.h"
 #include "agent/export/collector_link.h"
-#include "agent/export/span_encoder.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::telemetry {
@@ -35,7 +34,7 @@ struct ExporterOptions {
   std::chrono::milliseconds give_up_after{300'000};      // of retries of one request
 };
 
-// Why spans did not reach the collector.
+// Why spans, log records or points of metrics did not reach the collector.
 enum class ExportDrop : std::uint8_t {
   kQueueFull,
   kRefused,      // an answer that is not retried
@@ -43,19 +42,22 @@ enum class ExportDrop : std::uint8_t {
   kGaveUp,       // retries for longer than give_up_after
   kBadResponse,  // an answer beyond the limit of its size
   kShutdown,     // the agent or the exporter ended before they could be sent
+  kNoExporter,   // their backend cannot be followed, or its thread could not be started
 };
-inline constexpr std::size_t kExportDropCount = static_cast<std::size_t>(ExportDrop::kShutdown) + 1;
+inline constexpr std::size_t kExportDropCount =
+    static_cast<std::size_t>(ExportDrop::kNoExporter) + 1;
 std::string_view ToString(ExportDrop reason);
 
 // State of one exporter at one moment: offered = exported + sum of dropped + queued.
 struct ExporterStatus {
   std::string name;  // of the backend, see ExporterSet
+  Signal signal = Signal::kTraces;
   std::string kind;  // "otlp/http", "otlp/grpc", "zipkin"
   std::string url;
   std::uint64_t offered = 0;
   std::uint64_t exported = 0;
   std::array<std::uint64_t, kExportDropCount> dropped{};  // by ExportDrop
-  std::uint64_t queued = 0;                               // spans waiting or being sent
+  std::uint64_t queued = 0;                               // items waiting or being sent
   std::size_t queue_bytes = 0;
   std::size_t queue_limit_bytes = 0;
   std::uint64_t requests = 0;  // answered with success
@@ -70,26 +72,31 @@ struct ExporterStatus {
   [[nodiscard]] std::uint64_t dropped_total() const;
 };
 
-// Spans of one workload, encoded by SpanEncoder::AppendSpan.
-struct SpanChunk {
-  std::shared_ptr<const model::LocalWorkload> local;
-  std::string spans{};
-  std::size_t count = 0;
+// Items of one workload: spans, log records or metrics, encoded as fields of OTLP's ScopeSpans,
+// ScopeLogs or ScopeMetrics.
+struct ExportChunk {
+  std::shared_ptr<const model::LocalWorkload> local;  // whose resource they belong to
+  std::string items{};
+  std::size_t count = 0;  // of spans, log records or points of metrics
   base::MonotonicTime queued_at{};
-  [[nodiscard]] std::size_t bytes() const { return sizeof(SpanChunk) + spans.size(); }
+  [[nodiscard]] std::size_t bytes() const { return sizeof(ExportChunk) + items.size(); }
 };
 
-// SpanExporter sends spans to one collector, in the collector's protocol. Enqueue puts
-// them into a queue bounded in bytes; a thread of its own sends, so a slow or lying
-// collector holds up nobody else. What the protocol's rules say is retried, with backoff,
-// jitter and the delay that the collector asks for; nothing else is.
-class SpanExporter {
+// The chunk of `local` in `chunks` that has room, or a new one. Pure but for the clock.
+ExportChunk& ChunkOf(const std::shared_ptr<const model::LocalWorkload>& local,
+                     std::size_t batch_bytes, std::vector<ExportChunk>& chunks);
+
+// BatchExporter sends items of one signal to one collector, in the collector's protocol.
+// Enqueue puts them into a queue bounded in bytes; a thread of its own sends, so a slow or
+// lying collector holds up nobody else. What the protocol's rules say is retried, with
+// backoff, jitter and the delay that the collector asks for; nothing else is.
+class BatchExporter {
  public:
-  SpanExporter(std::string name, const ExporterOptions& options, Collector collector);
-  SpanExporter(const SpanExporter&) = delete;
-  SpanExporter& operator=(const SpanExporter&) = delete;
+  BatchExporter(std::string name, const ExporterOptions& options, Collector collector);
+  BatchExporter(const BatchExporter&) = delete;
+  BatchExporter& operator=(const BatchExporter&) = delete;
   // Stops with what is queued dropped, if Stop was not called.
-  ~SpanExporter();
+  ~BatchExporter();
 
   [[nodiscard]] const std::string& name() const { return name_; }
   // Starts the sending thread; once.
@@ -108,12 +115,12 @@ class SpanExporter {
   void SetQueueLimit(std::size_t bytes);
 
   // Takes chunks, or drops and counts them. Any thread.
-  void Enqueue(std::vector<SpanChunk> chunks);
+  void Enqueue(std::vector<ExportChunk> chunks);
   [[nodiscard]] ExporterStatus status() const;  // any thread
 
  private:
   struct Request {
-    std::vector<SpanChunk> chunks;
+    std::vector<ExportChunk> chunks;
     std::size_t count = 0;
     std::size_t bytes = 0;  // of the chunks, as queue_bytes counts them
     std::string body{};     // for the collector of `revision`
@@ -131,7 +138,6 @@ class SpanExporter {
   void Run() noexcept;
   [[nodiscard]] bool WaitForWork(Lock& lock);
   [[nodiscard]] Request TakeRequest();
-  [[nodiscard]] std::string MakeBody(const Collector& collector, const Request& request);
   void Deliver(Request& request);
   Outcome Attempt(Request& request);
   Outcome TakeAnswer(const Request& request, const ExportAnswer& answer);
@@ -150,7 +156,7 @@ class SpanExporter {
 
   mutable std::mutex mutex_;  // guards what follows; never held during I/O
   std::condition_variable wake_;
-  std::deque<SpanChunk> queue_;
+  std::deque<ExportChunk> queue_;
   std::size_t waiting_bytes_ = 0;  // of queue_; queue_bytes also has the request in hand
   Collector collector_;
   std::uint64_t revision_ = 1;           // of collector_
@@ -163,7 +169,6 @@ class SpanExporter {
 
   // Of the sending thread.
   std::uint64_t link_revision_ = 0;
-  SpanEncoder encoder_;
   std::minstd_rand random_;
   std::thread thread_;
 };
