@@ -1,5 +1,6 @@
 """What weir exports, judged by others: a real OpenTelemetry Collector by gRPC and by HTTP,
-and the official generated Protobuf classes. The quickstart's topology, two agents.
+and the official generated Protobuf classes. Spans, log records and metrics; and access logs by
+TCP. The quickstart's topology, two agents.
 
   sudo python3 tests/e2e/export_e2e.py --bin build/dev/bin --oracles build/oracles [-v]
 """
@@ -74,6 +75,49 @@ spec:
         backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: {backend}}}}}
 ---
 """
+ACCESS_LOG = """type: MeshAccessLog
+mesh: default
+name: {name}
+spec:
+  targetRef: {target}
+  rules:
+  - default:
+      backends:
+      - type: Tcp
+        tcp:
+          address: "{host}:4320"
+          format: {{type: Json, json: [{{key: trace, value: "%TRACE_ID%"}}, {{key: span, value: "%SPAN_ID%"}},
+                                     {{key: code, value: "%RESPONSE_CODE%"}}]}}
+  to:
+  - targetRef: {{kind: Mesh}}
+    default:
+      backends:
+      - type: OpenTelemetry
+        openTelemetry:
+          backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: {backend}}}}}
+          attributes: [{{key: url.path, value: "%REQ(:PATH)%"}}, {{key: method, value: "%REQ(:METHOD)%"}}]
+          body: {{kvlistValue: {{values: [{{key: code, value: {{stringValue: "%RESPONSE_CODE%"}}}},
+                                       {{key: mesh, value: {{stringValue: "%KUMA_MESH%"}}}},
+                                       {{key: fixed, value: {{arrayValue: {{values: [{{intValue: 7}}, {{boolValue: true}}]}}}}}}]}}}}
+---
+"""
+METRIC = """type: MeshMetric
+mesh: default
+name: all
+spec:
+  default:
+    sidecar: {{profiles: {{appendProfiles: [{{name: Basic}}], exclude: [{{type: Regex, match: ^process_}}],
+                         include: [{{type: Exact, match: weir_tunnels}}]}}}}
+    backends:
+    - {{type: Prometheus, prometheus: {{port: 5670, path: /mesh-metrics}}}}
+    - type: OpenTelemetry
+      openTelemetry: {{refreshInterval: 1s, backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: by-grpc}}}}}}
+    - type: OpenTelemetry
+      openTelemetry: {{refreshInterval: 1s, endpoint: "{host}:4318"}}
+    - type: OpenTelemetry
+      openTelemetry: {{refreshInterval: 1s, backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: by-sink}}}}}}
+---
+"""
 CONFIG = """receivers:
   otlp:
     protocols:
@@ -81,10 +125,14 @@ CONFIG = """receivers:
       http: {{endpoint: "0.0.0.0:4318"}}
 exporters:
   file: {{path: {path}, append: true, flush_interval: 100ms}}
+  file/logs: {{path: {path}.logs, append: true, flush_interval: 100ms}}
+  file/metrics: {{path: {path}.metrics, append: true, flush_interval: 100ms}}
 service:
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
     traces: {{receivers: [otlp], exporters: [file]}}
+    logs: {{receivers: [otlp], exporters: [file/logs]}}
+    metrics: {{receivers: [otlp], exporters: [file/metrics]}}
 """
 
 
@@ -103,6 +151,34 @@ def flatten(message):
 def whole_lines(path):
     """The lines of a file that somebody may be writing to."""
     return path.read_text().rpartition("\n")[0].splitlines()
+
+
+def value_of(value):
+    """What an AnyValue in JSON says."""
+    kind, content = next(iter(value.items()))
+    if kind == "kvlistValue":
+        return {one["key"]: value_of(one["value"]) for one in content["values"]}
+    if kind == "arrayValue":
+        return [value_of(one) for one in content["values"]]
+    return int(content) if kind == "intValue" else content
+
+
+def log_records(message, decode):
+    """(resource attributes, record, its trace and span id in hex) of an OTLP message as JSON."""
+    for resource in message.get("resourceLogs", []):
+        for scope in resource["scopeLogs"]:
+            for record in scope["logRecords"]:
+                yield attributes(resource["resource"]), record, tuple(decode(record.get(k, "")) for k in ("traceId", "spanId"))
+
+
+def metric_points(message):
+    """(resource attributes, metric, data point, its attributes) of an OTLP message as JSON."""
+    for resource in message.get("resourceMetrics", []):
+        for scope in resource["scopeMetrics"]:
+            for metric in scope["metrics"]:
+                data = metric.get("sum") or metric.get("gauge") or metric.get("histogram")
+                for point in data["dataPoints"]:
+                    yield attributes(resource["resource"]), metric, point, attributes(point)
 
 
 def hex_ids(span):
@@ -130,7 +206,11 @@ class ExportTest(unittest.TestCase):
         node = cls.mesh.nodes["node-a"]
         cls.mesh.topology.start("sink", node.netns, node.cgroup / "agent",
                                 [cls.python, HERE / "otlp_sink.py", "4319", cls.sunk])
-        cls.wait_for_ports("4319")
+        cls.lines = RUN / "lines.jsonl"
+        cls.lines.touch()
+        cls.mesh.topology.start("lines", node.netns, node.cgroup / "agent",
+                                [sys.executable, HERE / "line_sink.py", "4320", cls.lines])
+        cls.wait_for_ports("4319", "4320")
         cls.mesh.start_application()
         cls.mesh.start_agents()
         wait_until("an answer through the gateway", f"look at {RUN}/*.log",
@@ -151,6 +231,14 @@ class ExportTest(unittest.TestCase):
                 text += TRACE.format(name=service, backend=backend,
                                      target=f"{{kind: Dataplane, labels: {{app: {service}}}}}")
         (cls.mesh.documents / "traces.yaml").write_text(text.removesuffix("---\n"))
+        text = ACCESS_LOG.format(name="all", target="{kind: Mesh}", backend="by-grpc", host=HOST)
+        for backend, services in (("by-http", BY_HTTP), ("by-sink", BY_SINK)):
+            for service in services:
+                # The inbound rules of `all` count for it too: here only where calls are logged.
+                one = ACCESS_LOG.format(name=service, backend=backend, host=HOST,
+                                        target=f"{{kind: Dataplane, labels: {{app: {service}}}}}")
+                text += re.sub(r"  rules:.*?(?=  to:)", "", one, flags=re.S)
+        (cls.mesh.documents / "logs.yaml").write_text(text + METRIC.format(host=HOST).removesuffix("---\n"))
 
     @classmethod
     def start_collector(cls):
@@ -176,11 +264,12 @@ class ExportTest(unittest.TestCase):
     def drained(cls):
         """Whether all spans have been exported."""
         return all(int(queue.get("queued", 0)) == 0 for status in cls.statuses()
-                   for queue in status["queues"] if queue["name"] in ("spans", "flows"))
+                   for queue in status["queues"] if queue["name"] in ("spans", "flows", "logs"))
 
     @classmethod
     def exported(cls):
-        return sum(int(e.get("exported", 0)) for status in cls.statuses() for e in status["exporters"])
+        return sum(int(e.get("exported", 0)) for status in cls.statuses() for e in status["exporters"]
+                   if e["signal"] == "traces")
 
     @classmethod
     def all_spans(cls):
@@ -193,6 +282,19 @@ class ExportTest(unittest.TestCase):
             found += [(resource, hex_ids(span), "sink") for resource, span in
                       flatten(json.loads(line)["message"])]
         return found
+
+    @classmethod
+    def messages(cls, suffix):
+        """What the Collector wrote of logs or metrics, and the sink took of them."""
+        path = cls.collected.with_name(cls.collected.name + "." + suffix)
+        found = [(json.loads(line), "collector") for line in whole_lines(path)] if path.exists() else []
+        return found + [(line["message"], "sink") for line in map(json.loads, whole_lines(cls.sunk))
+                        if line["path"] == f"/v1/{suffix}"]
+
+    def logs(self):
+        """What log records arrived anywhere: (resource, record, ids)."""
+        return [one for message, where in self.messages("logs")
+                for one in log_records(message, (lambda i: base64.b64decode(i).hex()) if where == "sink" else str)]
 
     def spans(self):
         return [one for one in self.all_spans() if one[1]["traceId"] not in self.ignored]
@@ -236,7 +338,8 @@ class ExportTest(unittest.TestCase):
         sinks = {resource["service.name"] for resource, _, where in self.spans() if where == "sink"}
         self.assertEqual(sinks, BY_SINK)
         for status in self.statuses():
-            here = {e["name"].removeprefix("MeshOpenTelemetryBackend/"): e for e in status["exporters"]}
+            here = {e["name"].removeprefix("MeshOpenTelemetryBackend/"): e for e in status["exporters"]
+                    if e["signal"] == "traces"}
             for name, exporter in here.items():
                 self.assertEqual(exporter["kind"], "otlp/grpc" if name == "by-grpc" else "otlp/http")
                 self.assertEqual(exporter["state"], "ok", exporter)
@@ -291,14 +394,14 @@ class ExportTest(unittest.TestCase):
 
     def test_4_the_official_classes_know_every_field(self):
         lines = [json.loads(line) for line in whole_lines(self.sunk)]
-        self.assertGreater(len(lines), 0)
+        self.assertEqual({line["path"] for line in lines}, {"/v1/traces", "/v1/logs", "/v1/metrics"})
         for line in lines:
             self.assertNotIn("error", line)
-            self.assertEqual((line["path"], line["type"]), ("/v1/traces", "application/x-protobuf"))
+            self.assertEqual(line["type"], "application/x-protobuf")
             self.assertEqual(line["unknown"], [])
             self.assertEqual(line["canonical"], line["length"])  # nothing twice, nothing left out
             for trace, span, parent in line["ids"]:
-                self.assertEqual((trace, span), (16, 8))
+                self.assertIn((trace, span), {(16, 8)} if line["path"] == "/v1/traces" else {(16, 8), (0, 0)})
                 self.assertIn(parent, (0, 8))
 
     def test_5_a_collector_that_is_away_costs_no_request_and_no_span(self):
@@ -319,6 +422,97 @@ class ExportTest(unittest.TestCase):
                    seconds=60)
         wait_until("an empty queue", "weir status", self.drained)
         self.assertEqual(len(self.spans()), expected)
+
+    def test_6_each_client_span_has_its_log_record(self):
+        wait_until("an empty queue", "weir status", self.drained)
+        clients = {(span["traceId"], span["spanId"]): (resource, attributes(span))
+                   for resource, span, _ in self.spans() if span["kind"] == CLIENT}
+        self.assertGreater(len(clients), REQUESTS)
+        wait_until("all log records", "weir status", lambda: len([
+            ids for _, _, ids in self.logs() if ids in clients]) >= len(clients), seconds=30)
+        found = collections.Counter(ids for _, _, ids in self.logs() if ids[0] and ids[0] not in self.ignored)
+        self.assertEqual(set(found), set(clients))
+        self.assertEqual(set(found.values()), {1})
+        for resource, record, ids in self.logs():
+            if ids not in clients:
+                continue
+            of_span, span = clients[ids]
+            self.assertEqual(resource, of_span)
+            values = attributes(record)
+            self.assertEqual(values["method"], span["http.request.method"])
+            self.assertTrue(span["url.full"].split("?")[0].endswith(values["url.path"]), (span, values))
+            self.assertEqual(value_of(record["body"]), {
+                "code": str(span["http.response.status_code"]), "mesh": "default", "fixed": [7, True]})
+            self.assertEqual(record["severityText"], "INFO")
+
+    def test_7_each_server_span_has_its_line_by_tcp(self):
+        servers = {(span["traceId"], span["spanId"]): str(attributes(span)["http.response.status_code"])
+                   for _, span, _ in self.spans() if span["kind"] == SERVER}
+
+        def lines():
+            found = [json.loads(line) for line in whole_lines(self.lines)]
+            return [one for one in found if one["trace"] and one["trace"] not in self.ignored]
+        wait_until("all lines", "weir status", lambda: len(lines()) >= len(servers), seconds=30)
+        self.assertEqual({(one["trace"], one["span"]): str(one["code"]) for one in lines()}, servers)
+        self.assertEqual(len(lines()), len(servers))
+        for status in self.statuses():
+            logs = next(queue for queue in status["queues"] if queue["name"] == "logs")
+            self.assertEqual(int(logs.get("dropped", 0)), 0)
+            self.assertEqual(int(logs["generated"]), int(logs["exported"]) + int(logs.get("queued", 0)))
+
+    def test_8_metrics_arrive_whole_by_every_way(self):
+        counts = {}  # of requests that ended, by node
+
+        def all_there():
+            for node, at in self.mesh.nodes.items():
+                text = self.mesh.topology.in_netns(at.netns, "curl", "-s", "http://127.0.0.1:5670/mesh-metrics")
+                counts[node] = sum(float(n) for n in re.findall(r"^weir_requests_total\{.*\} (\S+)$", text, re.M))
+            return min(counts.values()) > 0
+        wait_until("metrics of both nodes", "weir status", all_there)
+        ways = collections.defaultdict(dict)  # where -> node -> the newest sum
+        exemplars, names = set(), set()
+
+        def collect():
+            for message, where in self.messages("metrics"):
+                sums = collections.Counter()
+                for resource, metric, point, labels in metric_points(message):
+                    self.assertEqual(resource["service.name"], "weir-agent")
+                    names.add(metric["name"])
+                    if metric["name"] == "weir_requests":
+                        self.assertTrue(metric["sum"]["isMonotonic"])
+                        self.assertIn(metric["sum"]["aggregationTemporality"], (2, "AGGREGATION_TEMPORALITY_CUMULATIVE"))
+                        self.assertLessEqual({"direction", "source", "destination", "code"}, set(labels))
+                        sums[resource["service.instance.id"], point["timeUnixNano"]] += point["asDouble"]
+                    for exemplar in point.get("exemplars", []):
+                        exemplars.add(exemplar["traceId"] if where == "collector" else base64.b64decode(exemplar["traceId"]).hex())
+                    if "histogram" in metric:
+                        self.assertEqual(sum(int(n) for n in point["bucketCounts"]), int(point.get("count", 0)))
+                        self.assertEqual(len(point["bucketCounts"]), len(point["explicitBounds"]) + 1)
+                for (node, _), value in sums.items():
+                    ways[where][node] = max(value, ways[where].get(node, 0))
+            return all(ways[where].get(node, 0) >= counts[node] for where in ("collector", "sink") for node in counts)
+        wait_until("the same counts by OTLP", "weir status", collect, seconds=30)
+        self.assertEqual(ways, {"collector": counts, "sink": counts})
+        self.assertTrue(exemplars)
+        self.assertLessEqual(exemplars, {span["traceId"] for _, span, _ in self.all_spans()})
+        self.assertIn("weir_tunnels", names)  # included
+        self.assertFalse([name for name in names if name.startswith("process_")])  # excluded
+        self.assertNotIn("weir_tunnel_bytes", names)  # not in the profile
+
+    def test_9_a_port_of_metrics_that_is_taken_stops_nothing_else(self):
+        document = self.mesh.documents / "logs.yaml"
+        text = document.read_text()
+        document.write_text(text.replace("port: 5670", "port: 4320"))
+        node = self.mesh.nodes["node-a"]
+        try:
+            wait_until("the problem", "weir status", lambda: 'weir_metrics_port_open{port="4320"} 0' in
+                       self.mesh.topology.in_netns(node.netns, "curl", "-s", "--unix-socket", str(node.socket), "http://weir/metrics"))
+            self.assertIn("serve metrics on port 4320", self.mesh.weir("node-a", "check", "-o", "json", check=False))
+            self.assertEqual(self.mesh.request("/customers/1")[0], 200)
+        finally:
+            document.write_text(text)
+        wait_until("the port again", "weir status", lambda: "weir_requests" in self.mesh.topology.in_netns(
+            node.netns, "curl", "-s", "http://127.0.0.1:5670/mesh-metrics", check=False))
 
 
 if __name__ == "__main__":
