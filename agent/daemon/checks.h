@@ -4,6 +4,8 @@
 #include <optional>
 #include <string_view>
 
+#include <vector>
+
 #include "agent/daemon/facts.h"
 #include "agent/export/exporter_set.h"
 #include "agent/export/pipeline.h"
@@ -19,7 +21,8 @@ namespace weir::daemon {
 struct CheckInput {
   std::shared_ptr<const ControlFacts> facts;
   datapath::Options datapath;
-  std::vector<telemetry::ExportStatus> exports;  // of spans first, then of the other signals
+  // Of spans first, then of the other signals; never empty.
+  std::vector<telemetry::ExportStatus> exports = std::vector<telemetry::ExportStatus>(1);
   telemetry::PipelineCounters pipeline;
 };
 

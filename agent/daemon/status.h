@@ -19,7 +19,8 @@ namespace weir::daemon {
 // What `weir status` is made of, besides the control thread's facts.
 struct StatusInput {
   std::shared_ptr<const ControlFacts> facts;
-  std::vector<telemetry::ExportStatus> exports;  // of spans first, then of the other signals
+  // Of spans first, then of the other signals; never empty.
+  std::vector<telemetry::ExportStatus> exports = std::vector<telemetry::ExportStatus>(1);
   telemetry::PipelineCounters pipeline;
   telemetry::SpanTotals spans;
   telemetry::LogTotals logs;

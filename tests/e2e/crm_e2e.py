@@ -298,6 +298,11 @@ class CrmTest(unittest.TestCase):
             own = [line for line in series if 'source="' not in line]
             print(f"{node}: {len(own)} series, and {len(series) - len(own)} for {sides} sides of pairs", file=sys.stderr)
             self.assertLess(len(own), 300)
+            # 12 for a side whose requests end alike, 1 more for another end of a request, 3 for one of a connection.
+            ends = sum(line.startswith("weir_requests_total") for line in series) + 3 * sum(
+                line.startswith("weir_connections_total") for line in series)
+            self.assertLessEqual(len(series) - len(own), 12 * sides + ends)
+            self.assertIn("weir_metrics_overflow_total 0\n", text)
         self.assertRegex(texts["node-a"], r'_bucket\{.*\} \d+ # \{trace_id="[0-9a-f]{32}",span_id="[0-9a-f]{16}"\} ')
         if RECORD:
             RECORD.write_text(texts["node-a"])

@@ -21,7 +21,7 @@ RULES = [ROOT / "deploy" / "prometheus" / f"weir-{name}.yaml" for name in ("reco
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 VARIABLES = {"cluster": ".*", "namespace": ".*", "workload": "crm/crm-mobile", "source": "crm/crm-mobile",
              "destination": "crm/crm-conductor", "__rate_interval": "5m"}
-SAMPLE = re.compile(r"^([a-z_]+)(\{.*?\})? (\S+)(?: # .*)?$")
+SAMPLE = re.compile(r"^([a-z0-9_]+)(\{.*?\})? (\S+)(?: # .*)?$")
 WEEK = 7 * 24 * 60  # minutes
 
 PAIR = 'source="crm/crm-mobile",destination="crm/crm-conductor"'
@@ -31,11 +31,12 @@ PROBLEMS = [
     f'weir_connections_total{{direction="out",{PAIR},protocol="opaque",verdict="allow",reason="none",mtls="mtls"}} 0+5x200',
     f'weir_connection_sent_bytes_total{{direction="out",{PAIR},protocol="opaque",verdict="allow",reason="none",mtls="mtls"}} 0+5x200',
     f'weir_connection_received_bytes_total{{direction="out",{PAIR},protocol="opaque",verdict="allow",reason="none",mtls="mtls"}} 0+5x200',
-    # It had no collector.
-    'weir_export_exported_spans_total{exporter="collector"} 0+5x200',
-    'weir_export_dropped_spans_total{exporter="collector",reason="gave-up"} 0+5x200',
-    'weir_export_requests_total{exporter="collector",result="failed"} 0+5x200',
-    'weir_export_queue_bytes{exporter="collector"} 1000x200',
+    # It had no limit of memory and no collector.
+    'weir_memory_limit_bytes{instance="node-a"} 1e9x200',
+    'weir_export_exported_total{exporter="collector",signal="traces"} 0+5x200',
+    'weir_export_dropped_total{exporter="collector",signal="traces",reason="gave-up"} 0+5x200',
+    'weir_export_requests_total{exporter="collector",signal="traces",result="failed"} 0+5x200',
+    'weir_export_queue_bytes{exporter="collector",signal="traces"} 1000x200',
     # The other end of the pair is on the other node.
     f'weir_request_duration_seconds_sum{{direction="in",{PAIR}}} 0+1x200',
     f'weir_request_duration_seconds_count{{direction="in",{PAIR}}} 0+50x200',
@@ -46,6 +47,12 @@ def requests(pair, values, **labels):
     source, destination = pair
     known = {"direction": "in", "source": source, "destination": destination, "verdict": "allow", "mtls": "mtls", "code": "2xx"}
     return "weir_requests_total{%s} %s" % (",".join(f'{k}="{v}"' for k, v in (known | labels).items()), values)
+
+
+def turns(family, cumulative):
+    """A histogram whose buckets grow by so much a minute."""
+    total = max(cumulative.values())
+    return [f'{family}_bucket{{instance="n1",le="{le}"}} 0+{count}x200' for le, count in {**cumulative, "+Inf": total}.items()]
 
 
 A_B = ("crm/a", "crm/b")
@@ -77,9 +84,15 @@ ALERTS = {
     "WeirErrorBudgetSlow": (500, [requests(A_B, "0+99x600"), requests(A_B, "0+1x600", verdict="error", code="none")],
                             [requests(A_B, "0+995x600"), requests(A_B, "0+5x600", verdict="error", code="none")]),
     "WeirTelemetryLoss": (60, ['weir_telemetry_generated_total{kind="span"} 0+1000x100', 'weir_telemetry_dropped_total{kind="span"} 0x100',
-                               'weir_export_dropped_spans_total{exporter="c",reason="gave-up"} 0+2x100'],
+                               'weir_export_dropped_total{exporter="c",signal="traces",reason="gave-up"} 0+0.6x100',
+                               'weir_access_log_dropped_total{log="tcp://c:1",reason="queue-full"} 0+0.6x100'],
                           ['weir_telemetry_generated_total{kind="span"} 0+1000x100', 'weir_telemetry_dropped_total{kind="span"} 0x100',
-                           'weir_export_dropped_spans_total{exporter="c",reason="gave-up"} 0+0.9x100', 'weir_telemetry_delivered_total{kind="span"} 0+9x100']),
+                           'weir_export_dropped_total{exporter="c",signal="traces",reason="gave-up"} 0+0.9x100', 'weir_export_dropped_total{exporter="c",signal="metrics",reason="gave-up"} 0+9x100', 'weir_telemetry_delivered_total{kind="span"} 0+9x100']),
+    "WeirLatencyAdded": (30, turns("weir_tunnel_wait_seconds", {"0.005": 98, "0.05": 100}), turns("weir_tunnel_wait_seconds", {"0.005": 99.1, "0.05": 100})),
+    "WeirLoopLag": (30, turns("weir_loop_turn_seconds", {"0.05": 98, "0.1": 100}), turns("weir_loop_turn_seconds", {"0.05": 99.1, "0.1": 100})),
+    "WeirMemory": (20, ['process_resident_memory_bytes{instance="n1"} 90x100', 'weir_memory_limit_bytes{instance="n1"} 100x100'],
+                   ['process_resident_memory_bytes{instance="n1"} 84x100', 'weir_memory_limit_bytes{instance="n1"} 100x100',
+                    'process_resident_memory_bytes{instance="n2"} 90x100']),
     "WeirFdNear": (20, [UP, 'process_open_fds{instance="n1"} 90x100', 'process_max_fds{instance="n1"} 100x100'],
                    [UP, 'process_open_fds{instance="n1"} 84x100', 'process_max_fds{instance="n1"} 100x100',
                     'process_open_fds{instance="another program"} 90x100', 'process_max_fds{instance="another program"} 100x100']),
@@ -190,6 +203,16 @@ class DashboardsTest(unittest.TestCase):
             text = re.sub(r"^.*(record|alert|name|runbook|summary|description): .*$", "", query, flags=re.M)
             for name in re.findall(r"\b(?:weir[:_]|process_)[a-z0-9_:]+", re.sub(r'"[^"]*"', "", text)):
                 self.assertIn(name, known, query)
+
+    def test_the_basic_profile_has_what_the_rules_need(self):
+        """Who scrapes a port of MeshMetric with the profile Basic has the alerts."""
+        basic = re.search(r"^\| `Basic` \| (.*) \|$", (ROOT / "docs" / "metrics.md").read_text(), re.M)[1]
+        families = set(re.findall(r"`(\w+)`", basic))
+        self.assertGreater(len(families), 20)
+        for path in RULES:
+            text = re.sub(r"^.*(record|alert|name|runbook|summary|description): .*$", "", path.read_text(), flags=re.M)
+            for name in re.findall(r"\b(?:weir_|process_)[a-z0-9_]+", re.sub(r'"[^"]*"', "", text)):
+                self.assertIn(re.sub("_(total|bucket|count|sum)$", "", name), families, name)
 
     def test_no_query_depends_on_the_name_of_a_job(self):
         for place, expression in expressions():
