@@ -63,7 +63,8 @@ class WeirTcpPair(Pair):
         while subprocess.run(["curl", "-sf", "--unix-socket", self.run / f"{side}.sock", "http://weir/ready"],
                              capture_output=True).returncode != 0:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the {side}'s agent is not ready; look at {self.run}/agent-{side}.log")
+                raise RuntimeError(f"the {side}'s agent is not ready; its log: "
+                                   f"{(self.run / f'agent-{side}.log').read_text()[-2000:]}")
             time.sleep(0.1)
 
 
