@@ -245,8 +245,8 @@ std::vector<observe::MetricFamily> AccessLog::Metrics() const {
   observe::MetricFamily dropped{
       "weir_access_log_dropped", "Lines that were not written.", MetricType::kCounter, {}};
   for (const auto& [path, status] : status()) {
-    const auto add = [&path = path](observe::MetricFamily& family, std::uint64_t value) {
-      family.samples.push_back({.labels = {{"log", path}}, .value = static_cast<double>(value)});
+    const auto add = [&log = path](observe::MetricFamily& family, std::uint64_t value) {
+      family.samples.push_back({.labels = {{"log", log}}, .value = static_cast<double>(value)});
     };
     add(lines, status.written);
     add(rotations, status.rotations);
