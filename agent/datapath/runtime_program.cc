@@ -61,7 +61,8 @@ base::Result<BpfLink> LoadedRuntimeProgram::Probe(const char* name, int fd,
   }
   // By the descriptor: the path may lead into another mount namespace, or elsewhere by now.
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
-  LIBBPF_OPTS(bpf_uprobe_opts, options);
+  bpf_uprobe_opts options{};
+  options.sz = sizeof(options);
   bpf_link* link =
       ::bpf_program__attach_uprobe_opts(program, /*pid=*/-1, path.c_str(), offset, &options);
   if (link == nullptr) {
