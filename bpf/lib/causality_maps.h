@@ -20,11 +20,11 @@ struct {
   __type(value, struct weir_slot);
 } weir_slots SEC(".maps");
 
-/* Not taken yet; deleted with the connection. */
+/* Not taken yet; deleted with the connection. Made beforehand: written on one CPU and taken on
+ * another, memory that is asked for each time would wander. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 65536);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 32768);
   __type(key, struct weir_tuple);
   __type(value, struct weir_hint);
 } weir_hints SEC(".maps");

@@ -41,7 +41,12 @@ http {{
 
 def programs():
     """Id -> nanoseconds spent in it."""
-    return {p["id"]: p.get("run_time_ns", 0) for p in json.loads(sh("bpftool", "-j", "prog", "show"))
+    def listed():
+        try:
+            return json.loads(sh("bpftool", "-j", "prog", "show"))
+        except (StepFailed, json.JSONDecodeError):  # another one went while they were listed
+            return None
+    return {p["id"]: p.get("run_time_ns", 0) for p in wait_until("the programs", "bpftool prog show", listed)
             if p.get("name") in PROGRAMS}
 
 
@@ -94,10 +99,11 @@ class Bed:
                 self.topology.nodes["far"].netns, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}",
                 f"http://{p.address}:8080/", check=False))
 
-    def load(self, variant, connections, seconds):
+    def load(self, variant, connections, seconds, rate=0):
         out = self.topology.in_netns(self.topology.nodes["far"].netns, self.generator,
-                                     f"{self.apps[variant].address}:8080", "closed", connections, seconds)
-        result = json.loads(out)
+                                     f"{self.apps[variant].address}:8080", *(("paced", connections, seconds, rate) if rate else
+                                       ("closed", connections, seconds)))
+        result = json.loads(out.splitlines()[-1])
         if result["errors"]:
             raise StepFailed(f"{result['errors']} requests failed", f"look at {RUN}/*.err")
         return result["requests"]
@@ -105,9 +111,9 @@ class Bed:
     def spent(self):
         return run_time_ns([self.agent.pid]), sum(ns for i, ns in programs().items() if i in self.programs)
 
-    def measure(self, variant, connections, seconds):
+    def measure(self, variant, connections, seconds, rate):
         before = self.spent()
-        requests = self.load(variant, connections, seconds)
+        requests = self.load(variant, connections, seconds, rate)
         agent, kernel = (after - was for after, was in zip(self.spent(), before))
         return {"agent_us": agent / 1e3 / requests, "programs_us": kernel / 1e3 / requests, "requests": requests}
 
@@ -123,6 +129,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=int, default=0, help="requests a second; default: as fast as it goes")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -136,7 +143,7 @@ def main():
             bed.load(variant, 1, 1)  # alone, until the rule is believed
         for _ in range(options.rounds):
             for variant in VARIANTS:
-                rows[variant].append(bed.measure(variant, options.connections, options.seconds))
+                rows[variant].append(bed.measure(variant, options.connections, options.seconds, options.rate))
         turns, calls = bed.parents()
     finally:
         STATS.write_text(counted)
