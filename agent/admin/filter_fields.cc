@@ -20,7 +20,8 @@ using Texts = FieldValues<std::string>;
 
 constexpr std::array<std::string_view, 2> kDirections = {"out", "in"};
 constexpr std::array<std::string_view, 2> kKinds = {"connection", "request"};
-constexpr std::array<std::string_view, 5> kProtocols = {"opaque", "tls", "http1", "http2", "grpc"};
+constexpr std::array<std::string_view, 8> kProtocols = {"opaque", "tls",        "http1", "http2",
+                                                        "grpc",   "postgresql", "mysql", "redis"};
 constexpr std::array<std::string_view, 5> kVerdicts = {"allow", "deny", "bypass", "passthrough",
                                                        "error"};
 constexpr std::array<std::string_view, 4> kMtls = {"on", "off", "mtls", "local"};
@@ -88,6 +89,13 @@ template <auto Member>
 void HttpText(const Flow& flow, Texts& texts) {
   if (flow.http) {
     texts.Add((*flow.http).*Member);
+  }
+}
+
+template <auto Member>
+void DatabaseText(const Flow& flow, Texts& texts) {
+  if (flow.database != nullptr && !((*flow.database).*Member).empty()) {
+    texts.Add((*flow.database).*Member);
   }
 }
 
@@ -225,6 +233,7 @@ std::vector<Field> PartyFields() {
 }
 
 std::vector<Field> ExchangeFields() {
+  using observe::DatabaseCall;
   using observe::HttpExchange;
   using observe::Timing;
   return {
@@ -235,7 +244,8 @@ std::vector<Field> ExchangeFields() {
             texts.Add(flow.is_request ? "request" : "connection");
           },
           kKinds),
-      Word("proto", "opaque, tls, http1, http2 or grpc", FlowWord<&Flow::protocol>, kProtocols),
+      Word("proto", "opaque, tls, http1, http2, grpc, postgresql, mysql or redis",
+           FlowWord<&Flow::protocol>, kProtocols),
       Text("method", "of the HTTP request", HttpText<&HttpExchange::method>),
       Text("host", "Host or authority", HttpText<&HttpExchange::host>),
       Text("path", "without the query", HttpText<&HttpExchange::path>),
@@ -244,6 +254,11 @@ std::vector<Field> ExchangeFields() {
       Text("tag", "NAME:VALUE of a header that MeshTrace keeps", Tags),
       Num("status", "of the HTTP response; 5xx is a class", Status, FieldType::kStatus),
       Text("grpc", "status of the gRPC call, by name or number", GrpcStatus),
+      Text("operation", "of the database command", DatabaseText<&DatabaseCall::operation>),
+      Text("table", "that the database command names", DatabaseText<&DatabaseCall::collection>),
+      Text("summary", "of the database command", DatabaseText<&DatabaseCall::summary>),
+      Text("database", "that the command goes to", DatabaseText<&DatabaseCall::name_space>),
+      Text("db-status", "error code of the database", DatabaseText<&DatabaseCall::status>),
       Num("duration", "of the whole", Part<&Timing::total>, FieldType::kDuration),
       Num("tunnel-wait", "until a tunnel was ready", Part<&Timing::tunnel_wait>,
           FieldType::kDuration),

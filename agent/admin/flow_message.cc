@@ -57,6 +57,24 @@ void SetHttp(v1::HttpExchange* to, const observe::HttpExchange& http) {
   to->set_request_index(http.request_index);
 }
 
+void SetDatabase(v1::DatabaseCall* to, const observe::DatabaseCall& call) {
+  to->set_system(std::string(call.system));
+  to->set_operation(call.operation);
+  to->set_collection(ToUtf8(call.collection));
+  to->set_summary(ToUtf8(call.summary));
+  to->set_namespace_(ToUtf8(call.name_space));
+  to->set_status(call.status);
+  if (call.returned_rows >= 0) {
+    to->set_returned_rows(call.returned_rows);
+  }
+  if (call.affected_rows >= 0) {
+    to->set_affected_rows(call.affected_rows);
+  }
+  to->set_batch_size(call.batch_size);
+  to->set_error(call.is_error);
+  to->set_index(call.index);
+}
+
 void SetTiming(v1::Flow& message, const observe::Timing& timing) {
   SetTime(message.mutable_time(), timing.start);
   message.set_duration_seconds(Seconds(timing.total));
@@ -111,6 +129,9 @@ v1::Flow ToMessage(const StoredFlow& stored, std::string_view node) {
   message.set_protocol(std::string(observe::ToString(flow.protocol)));
   if (flow.http) {
     SetHttp(message.mutable_http(), *flow.http);
+  }
+  if (flow.database != nullptr) {
+    SetDatabase(message.mutable_database(), *flow.database);
   }
   message.set_verdict(std::string(observe::ToString(flow.verdict)));
   message.set_reason(std::string(observe::ToString(flow.reason)));

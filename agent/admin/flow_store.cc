@@ -30,6 +30,10 @@ std::size_t FlowBytes(const observe::Flow& flow) {
   for (const observe::SpanTag& tag : flow.tags) {
     bytes += HeapBytes(tag.name) + HeapBytes(tag.value);
   }
+  if (flow.database != nullptr) {
+    bytes += sizeof(*flow.database) + HeapBytes(flow.database->summary) +
+             HeapBytes(flow.database->collection) + HeapBytes(flow.database->name_space);
+  }
   return bytes;
 }
 

@@ -45,8 +45,9 @@ std::size_t AsciiPrefix(std::string_view text) {
   return size;
 }
 
-// Length of the well-formed front of `text`.
-std::size_t ValidPrefix(std::string_view text) {
+}  // namespace
+
+std::size_t Utf8PrefixBytes(std::string_view text) {
   std::size_t size = AsciiPrefix(text);
   while (size < text.size()) {
     const std::size_t length = CharacterLength(text.substr(size));
@@ -58,14 +59,12 @@ std::size_t ValidPrefix(std::string_view text) {
   return size;
 }
 
-}  // namespace
-
 bool IsUtf8(std::string_view text) {
-  return ValidPrefix(text) == text.size();
+  return Utf8PrefixBytes(text) == text.size();
 }
 
 std::string_view ToUtf8(std::string_view text, std::string& scratch) {
-  std::size_t valid = ValidPrefix(text);
+  std::size_t valid = Utf8PrefixBytes(text);
   if (valid == text.size()) {
     return text;
   }
@@ -78,7 +77,7 @@ std::string_view ToUtf8(std::string_view text, std::string& scratch) {
     }
     scratch += "\xef\xbf\xbd";
     text.remove_prefix(1);
-    valid = ValidPrefix(text);
+    valid = Utf8PrefixBytes(text);
   }
 }
 

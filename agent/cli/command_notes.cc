@@ -154,12 +154,14 @@ not have equals nothing.
   src.port dst.port port      port
   dir                         out, in
   kind                        connection, request
-  proto                       opaque, tls, http1, http2, grpc
+  proto                       opaque, tls, http1, http2, grpc, postgresql, mysql, redis
   method host path query      of the HTTP request; query holds keys only
   agent                       User-Agent
   tag                         NAME:VALUE of a header that MeshTrace keeps as a tag
   status                      of the HTTP response
   grpc                        status of the gRPC call: NOT_FOUND, or 5
+  operation table summary     of the database command: INSERT, orders, INSERT orders
+  database db-status          where it goes, and the error's code: 23505
   duration                    of the whole, and of its parts:
   tunnel-wait connect first-byte body
   bytes sent received         both ways, towards and from the upstream

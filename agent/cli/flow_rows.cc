@@ -37,10 +37,23 @@ Color StatusColor(std::uint32_t status) {
   return status >= 400 ? Color::kYellow : Color::kGreen;
 }
 
-// Of a gRPC call, what it ended with; else the HTTP status.
+// Of a command, its operation and its tables.
+std::string MethodOf(const v1::Flow& flow) {
+  return OrDash(flow.has_database() ? flow.database().operation() : flow.http().method());
+}
+
+std::string PathOf(const v1::Flow& flow) {
+  return OrDash(flow.has_database() ? flow.database().summary() : flow.http().path());
+}
+
+// Of a database command, its error; of a gRPC call, what it ended with; else the HTTP status.
 std::string StatusOf(const v1::Flow& flow, const Style& style) {
   if (const std::string& grpc = flow.http().grpc_status(); !grpc.empty()) {
     return Paint(style, grpc == "OK" ? Color::kGreen : Color::kRed, grpc);
+  }
+  if (flow.has_database()) {
+    const std::string& code = flow.database().status();
+    return flow.database().error() ? Paint(style, Color::kRed, code.empty() ? "error" : code) : "-";
   }
   const std::uint32_t status = flow.http().status();
   return status == 0 ? "-" : Paint(style, StatusColor(status), std::to_string(status));
@@ -101,8 +114,8 @@ constexpr std::array<FlowColumn, 35> kColumns = {{
        return NameOf(flow.destination(), o.numeric, /*with_port=*/true);
      }},
     {"PROTO", [](const Flow& flow, const Options&) { return OrDash(flow.protocol()); }},
-    {"METHOD", [](const Flow& flow, const Options&) { return OrDash(flow.http().method()); }},
-    {"PATH", [](const Flow& flow, const Options&) { return OrDash(flow.http().path()); }},
+    {"METHOD", [](const Flow& flow, const Options&) { return MethodOf(flow); }},
+    {"PATH", [](const Flow& flow, const Options&) { return PathOf(flow); }},
     {">STATUS", [](const Flow& flow, const Options& o) { return StatusOf(flow, o.style); }},
     {">DUR",
      [](const Flow& flow, const Options&) { return FormatDuration(flow.duration_seconds()); }},
@@ -201,7 +214,7 @@ std::string CompactLine(const Flow& flow, const Options& options, const std::str
   for (const std::string& part :
        {NameOf(flow.source(), options.numeric, /*with_port=*/false), std::string("->"),
         NameOf(flow.destination(), options.numeric, /*with_port=*/true), OrDash(flow.protocol()),
-        OrDash(flow.http().method()), OrDash(flow.http().path()), StatusOf(flow, style),
+        MethodOf(flow), PathOf(flow), StatusOf(flow, style),
         FormatDuration(flow.duration_seconds()), VerdictOf(flow, style) + ReasonOf(flow),
         MtlsOf(flow, style), TraceOf(flow)}) {
     line += " " + part;

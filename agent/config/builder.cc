@@ -265,6 +265,7 @@ model::TraceSettings Build::TraceOf(const DataplaneDocument& document, model::Lo
   settings.enabled = !trace.off;
   settings.sample_ratio = trace.sample_ratio;
   settings.client_ratio = trace.client_ratio;
+  settings.connections = trace.connections;
   settings.literal_tags = trace.literal_tags;
   settings.header_tags = trace.header_tags;
   if (settings.enabled) {

@@ -26,15 +26,18 @@ struct ProtocolName {
   model::ProtocolHint hint;
 };
 
-// kuma.io/protocol: Kuma's own names, and those whose server speaks first.
-constexpr std::array<ProtocolName, 12> kProtocols{{
+// kuma.io/protocol: Kuma's own names, databases, and those whose server speaks first.
+constexpr std::array<ProtocolName, 15> kProtocols{{
     {.name = "tcp", .hint = model::ProtocolHint::kTcp},
     {.name = "tls", .hint = model::ProtocolHint::kTls},
     {.name = "http", .hint = model::ProtocolHint::kHttp},
     {.name = "http2", .hint = model::ProtocolHint::kHttp2},
     {.name = "grpc", .hint = model::ProtocolHint::kGrpc},
     {.name = "kafka", .hint = model::ProtocolHint::kTcp},
-    {.name = "mysql", .hint = model::ProtocolHint::kServerFirst},
+    {.name = "postgresql", .hint = model::ProtocolHint::kPostgresql},
+    {.name = "postgres", .hint = model::ProtocolHint::kPostgresql},
+    {.name = "mysql", .hint = model::ProtocolHint::kMysql},
+    {.name = "redis", .hint = model::ProtocolHint::kRedis},
     {.name = "smtp", .hint = model::ProtocolHint::kServerFirst},
     {.name = "ssh", .hint = model::ProtocolHint::kServerFirst},
     {.name = "ftp", .hint = model::ProtocolHint::kServerFirst},

@@ -45,6 +45,7 @@ struct TraceConfiguration {
   OtlpTarget target;  // or, in `inline_backend`, a Zipkin
   double sample_ratio = 1.0;
   double client_ratio = 1.0;  // of requests with x-client-trace-id
+  bool connections = false;   // spans of opaque connections
   std::vector<std::pair<std::string, std::string>> literal_tags;
   std::vector<model::HeaderTag> header_tags;
 };

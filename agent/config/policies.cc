@@ -80,8 +80,8 @@ void ReadSampling(Fields& fields, TraceConfiguration& trace) {
 
 // Names of attributes that weir or the conventions own: a tag cannot stand in for them.
 bool IsReservedTag(std::string_view name) {
-  constexpr std::array<std::string_view, 8> kPrefixes = {
-      "http.", "url.", "network.", "server.", "client.", "user_agent.", "rpc.", "weir."};
+  constexpr std::array<std::string_view, 9> kPrefixes = {
+      "http.", "url.", "network.", "server.", "client.", "user_agent.", "rpc.", "db.", "weir."};
   return name == "error.type" || std::ranges::any_of(kPrefixes, [&](std::string_view prefix) {
            return name.starts_with(prefix);
          });
@@ -259,6 +259,7 @@ TraceConfiguration ReadTraceConfiguration(const Node& node, const Reader& reader
   Fields fields(node, "default", reader);
   ReadBackends(fields, trace);
   ReadSampling(fields, trace);
+  trace.connections = fields.Bool("connectionSpans").value_or(false);
   fields.ForEach("tags", [&](const Node& item) { ReadTag(item, reader, trace); });
   fields.Finish();
   return trace;

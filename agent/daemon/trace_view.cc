@@ -39,6 +39,29 @@ std::string Clean(const std::string& text) {
   return std::string(base::ToUtf8(text, scratch));
 }
 
+void FillDatabase(const observe::DatabaseCall& call,
+                  google::protobuf::Map<std::string, std::string>& attributes) {
+  attributes["db.system.name"] = std::string(call.system);
+  for (const auto& [key, value] :
+       {std::pair("db.operation.name", &call.operation),
+        std::pair("db.collection.name", &call.collection),
+        std::pair("db.query.summary", &call.summary), std::pair("db.namespace", &call.name_space),
+        std::pair("db.response.status_code", &call.status)}) {
+    if (!value->empty()) {
+      attributes[key] = Clean(*value);
+    }
+  }
+  if (call.returned_rows >= 0) {
+    attributes["db.response.returned_rows"] = std::to_string(call.returned_rows);
+  }
+  if (call.affected_rows >= 0) {
+    attributes["weir.db.affected_rows"] = std::to_string(call.affected_rows);
+  }
+  if (call.batch_size > 1) {
+    attributes["db.operation.batch.size"] = std::to_string(call.batch_size);
+  }
+}
+
 void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::TraceSpan& to) {
   to.set_span_id(observe::ToHex(from.span_id));
   if (from.parent_span_id != observe::SpanId{}) {
@@ -46,7 +69,7 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   }
   to.set_service(from.service);
   to.set_kind(from.is_client ? "client" : "server");
-  to.set_name(Clean(from.method + " " + from.path));
+  to.set_name(Clean(from.name()));
   *to.mutable_start() = ToTimestamp(from.start());
   to.set_duration_seconds(ToSeconds(from.timing.total));
   for (const observe::SpanEvent& event : observe::SpanEvents(from.timing)) {
@@ -62,7 +85,11 @@ void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::Tr
   auto& attributes = *to.mutable_attributes();
   attributes["source"] = from.source;
   attributes["destination"] = from.destination;
-  attributes["http.host"] = Clean(from.host);
+  if (from.database != nullptr) {
+    FillDatabase(*from.database, attributes);
+  } else if (!from.is_connection) {
+    attributes["http.host"] = Clean(from.host);
+  }
   attributes["weir.mtls"] = std::string(observe::ToString(from.mtls));
   attributes["weir.verdict"] = std::string(observe::ToString(from.verdict));
   if (from.reason != observe::Reason::kNone) {
@@ -135,7 +162,7 @@ std::optional<v1::Trace> ShowTrace(const telemetry::TraceStore& store, std::stri
   *summary.mutable_start() = ToTimestamp(start);
   summary.set_duration_seconds(ToSeconds(end - start));
   summary.set_root_service(nodes.front().span.service);
-  summary.set_root_name(Clean(nodes.front().span.method + " " + nodes.front().span.path));
+  summary.set_root_name(Clean(nodes.front().span.name()));
   summary.set_service_count(static_cast<std::uint32_t>(services.size()));
   summary.set_span_count(static_cast<std::uint32_t>(nodes.size()));
   summary.set_error_count(errors);

@@ -63,7 +63,10 @@ std::string_view Identity(const observe::Party& party) {
 // What a person reads: "GET back:8080/items/1 200", or the two ends and the reason.
 std::string Message(const Flow& flow) {
   std::string text;
-  if (flow.http) {
+  if (flow.database != nullptr) {
+    text = flow.database->name();
+    text += flow.database->status.empty() ? "" : " " + flow.database->status;
+  } else if (flow.http) {
     text = flow.http->method + " " + flow.http->host + flow.http->path + " " +
            (flow.http->status == 0 ? "-" : std::to_string(flow.http->status));
   } else {
@@ -87,7 +90,9 @@ void AppendEvent(const Record& record, bool is_error, Object& object) {
   object.Text("message", Message(flow));
   object.Text("ecs.version", "8.11.0");
   object.Text("event.kind", "event");
-  object.Raw("event.category", flow.is_request ? R"(["network","web"])" : R"(["network"])");
+  object.Raw("event.category", flow.database != nullptr ? R"(["network","database"])"
+                               : flow.is_request        ? R"(["network","web"])"
+                                                        : R"(["network"])");
   object.Raw("event.type", flow.verdict == observe::Verdict::kDeny ? R"(["connection","denied"])"
                                                                    : R"(["connection","end"])");
   object.Text("event.dataset", "weir.access");
@@ -119,6 +124,11 @@ void AppendEnds(const Flow& flow, Object& object) {
     case observe::Protocol::kGrpc:
       object.Text("network.protocol", "http");
       break;
+    case observe::Protocol::kPostgresql:
+    case observe::Protocol::kMysql:
+    case observe::Protocol::kRedis:
+      object.Text("network.protocol", observe::ToString(flow.protocol));
+      break;
   }
   if (flow.tls_version == 0x0304) {
     object.Text("tls.version", "1.3");
@@ -143,6 +153,25 @@ void AppendHttp(const Flow& flow, Object& object) {
   object.Text("url.query", http.query_keys);
   object.Text("user_agent.original", http.user_agent);
   object.Text("client.ip", http.forwarded_client);
+}
+
+// ECS has no names for these: they are OpenTelemetry's.
+void AppendDatabase(const Flow& flow, Object& object) {
+  if (flow.database == nullptr) {
+    return;
+  }
+  const observe::DatabaseCall& call = *flow.database;
+  object.Text("db.system.name", call.system);
+  object.Text("db.operation.name", call.operation);
+  object.Text("db.query.summary", call.summary);
+  object.Text("db.namespace", call.name_space);
+  object.Text("db.response.status_code", call.status);
+  if (call.returned_rows >= 0) {
+    object.Number("db.response.returned_rows", static_cast<std::uint64_t>(call.returned_rows));
+  }
+  if (call.affected_rows >= 0) {
+    object.Number("weir.db.affected_rows", static_cast<std::uint64_t>(call.affected_rows));
+  }
 }
 
 void AppendOwn(const Record& record, Object& object) {
@@ -187,6 +216,7 @@ void AppendEcsLine(const Record& record, std::string_view node, std::string& out
   object.Text("host.name", node);
   AppendEnds(flow, object);
   AppendHttp(flow, object);
+  AppendDatabase(flow, object);
   AppendOwn(record, object);
   object.End();
 }

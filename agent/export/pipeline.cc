@@ -20,6 +20,10 @@ std::size_t RecordBytes(const observe::Record& record) {
     bytes += http.method.size() + http.host.size() + http.path.size() + http.query_keys.size() +
              http.user_agent.size() + http.forwarded_host.size();
   }
+  if (record.flow.database != nullptr) {
+    const observe::DatabaseCall& call = *record.flow.database;
+    bytes += sizeof(call) + call.summary.size() + call.collection.size() + call.name_space.size();
+  }
   if (record.span) {
     bytes += record.span->trace_state.size();
     for (const observe::SpanLink& link : record.span->links) {

@@ -11,13 +11,21 @@ using observe::MetricSample;
 using observe::MetricType;
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
-// 0 for none, 1 for 1xx, ..., 5 for 5xx.
+constexpr unsigned kDatabaseError = 6;
+
+// 0 for none, 1 for 1xx, ..., 5 for 5xx, or kDatabaseError.
 unsigned CodeClass(const Flow& flow) {
+  if (flow.database != nullptr && flow.database->is_error) {
+    return kDatabaseError;
+  }
   const unsigned status = flow.http ? flow.http->status : 0U;
   return status >= 100 && status < 600 ? status / 100 : 0;
 }
 
 std::string CodeText(unsigned code_class) {
+  if (code_class == kDatabaseError) {
+    return "error";
+  }
   return code_class == 0 ? "none" : std::to_string(code_class) + "xx";
 }
 
@@ -230,8 +238,9 @@ void RedMetrics::AppendDurations(std::vector<MetricFamily>& families) const {
 std::vector<MetricFamily> RedMetrics::Collect() const {
   const std::lock_guard lock(mutex_);
   std::vector<MetricFamily> families;
-  families.push_back(ToFamily("weir_requests", "HTTP requests that have ended.", requests_,
-                              [](const Counter& counter) { return counter.count; }));
+  families.push_back(ToFamily("weir_requests",
+                              "Requests of HTTP and commands of databases that have ended.",
+                              requests_, [](const Counter& counter) { return counter.count; }));
   AppendParents(families);
   AppendDurations(families);
   AppendWaits(families);

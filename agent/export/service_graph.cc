@@ -50,9 +50,8 @@ void ServiceGraph::Side::Add(const Flow& flow) {
     ++connections;
     ++connections_by_mtls[Index(flow.mtls)];
   }
-  const bool has_requests = flow.protocol == observe::Protocol::kHttp1 ||
-                            flow.protocol == observe::Protocol::kHttp2 ||
-                            flow.protocol == observe::Protocol::kGrpc;
+  const bool has_requests =
+      flow.protocol != observe::Protocol::kOpaque && flow.protocol != observe::Protocol::kTls;
   if (flow.is_request || !has_requests) {
     latency.Add(flow.timing.total);
   }

@@ -44,6 +44,10 @@ constexpr std::string_view kOther = "_OTHER";
 constexpr std::uint16_t kHttpOk = 200;
 constexpr std::int16_t kGrpcUnimplemented = 12;
 
+bool IsConnection(const Flow& flow) {
+  return !flow.is_request && !flow.http;
+}
+
 // "package.Service/Method"; kOther for a path that names none or that the server does not
 // know, as anybody can ask for anything.
 std::string_view GrpcMethod(const HttpExchange& http) {
@@ -55,7 +59,13 @@ std::string_view GrpcMethod(const HttpExchange& http) {
   return named && http.grpc_status != kGrpcUnimplemented ? name : kOther;
 }
 
-std::string_view SpanName(const HttpExchange& http) {
+std::string_view SpanName(const Flow& flow, const HttpExchange& http) {
+  if (flow.database != nullptr) {
+    return flow.database->name();
+  }
+  if (IsConnection(flow)) {
+    return observe::kConnectionSpanName;
+  }
   if (http.is_grpc) {
     const std::string_view method = GrpcMethod(http);
     return method == kOther ? "grpc" : method;
@@ -201,6 +211,55 @@ void SpanEncoder::GrpcAttributes(const HttpExchange& http) {
   }
 }
 
+// By the conventions for database client spans. Of rows they know the returned ones.
+void SpanEncoder::DatabaseAttributes(const observe::DatabaseCall& call) {
+  Text("db.system.name", call.system);
+  for (const auto& [key, value] :
+       {std::pair("db.operation.name", &call.operation),
+        std::pair("db.collection.name", &call.collection),
+        std::pair("db.query.summary", &call.summary), std::pair("db.namespace", &call.name_space),
+        std::pair("db.response.status_code", &call.status)}) {
+    if (!value->empty()) {
+      Text(key, *value);
+    }
+  }
+  if (call.returned_rows >= 0) {
+    Number("db.response.returned_rows", call.returned_rows);
+  }
+  if (call.affected_rows >= 0) {
+    Number("weir.db.affected_rows", call.affected_rows);
+  }
+  if (call.batch_size > 1) {
+    Number("db.operation.batch.size", call.batch_size);
+  }
+}
+
+void SpanEncoder::ConnectionAttributes(const Record& record) {
+  const Flow& flow = record.flow;
+  Text("network.transport", "tcp");
+  if (flow.protocol != observe::Protocol::kOpaque) {
+    Text("network.protocol.name", observe::ToString(flow.protocol));
+  }
+  if (!flow.sni.empty()) {
+    Text("tls.client.server_name", flow.sni);
+  }
+  if (!record.span->is_client) {
+    Text("client.address", flow.source.endpoint.address.ToString());
+  }
+  Number("weir.bytes.sent", static_cast<std::int64_t>(flow.bytes_sent));
+  Number("weir.bytes.received", static_cast<std::int64_t>(flow.bytes_received));
+}
+
+// Of what has no name for its server but the address.
+void SpanEncoder::PeerAttributes(const Record& record) {
+  const base::Endpoint& server = record.flow.destination.endpoint;
+  const base::Endpoint& peer = record.span->is_client ? server : record.flow.source.endpoint;
+  Text("server.address", server.address.ToString());
+  Number("server.port", server.port);
+  Text("network.peer.address", peer.address.ToString());
+  Number("network.peer.port", peer.port);
+}
+
 void SpanEncoder::NetworkAttributes(const Record& record, const HttpExchange& http) {
   if (http.version_major == 2) {
     Text("network.protocol.version", "2");
@@ -293,13 +352,21 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   static const HttpExchange kNoHttp;
   const HttpExchange& http = record.flow.http ? *record.flow.http : kNoHttp;
   body_.clear();
-  AppendSpanCore(record, SpanName(http), body_);
-  if (http.is_grpc) {
-    GrpcAttributes(http);
+  AppendSpanCore(record, SpanName(record.flow, http), body_);
+  if (record.flow.database != nullptr) {
+    DatabaseAttributes(*record.flow.database);
+    PeerAttributes(record);
+  } else if (IsConnection(record.flow)) {
+    ConnectionAttributes(record);
+    PeerAttributes(record);
   } else {
-    HttpAttributes(record, http);
+    if (http.is_grpc) {
+      GrpcAttributes(http);
+    } else {
+      HttpAttributes(record, http);
+    }
+    NetworkAttributes(record, http);
   }
-  NetworkAttributes(record, http);
   const std::string error_type = observe::ErrorType(record.flow, record.span->is_client);
   if (!error_type.empty()) {
     Text("error.type", error_type);

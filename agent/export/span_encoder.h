@@ -7,8 +7,8 @@
 
 namespace weir::telemetry {
 
-// SpanEncoder writes spans in OTLP's wire format, by the stable HTTP semantic conventions.
-// One thread; keeps scratch memory between calls.
+// SpanEncoder writes spans in OTLP's wire format, by the semantic conventions for HTTP, gRPC
+// and databases. One thread; keeps scratch memory between calls.
 class SpanEncoder {
  public:
   // Appends the span of `record`, which must have one, as a field `spans` of ScopeSpans.
@@ -19,6 +19,9 @@ class SpanEncoder {
   void Number(std::string_view key, std::int64_t value);
   void HttpAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void GrpcAttributes(const observe::HttpExchange& http);
+  void DatabaseAttributes(const observe::DatabaseCall& call);
+  void ConnectionAttributes(const observe::Record& record);
+  void PeerAttributes(const observe::Record& record);
   void NetworkAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void ClientAttributes(const observe::Record& record, const observe::HttpExchange& http);
   void ServerAttributes(const observe::Record& record, const observe::HttpExchange& http);

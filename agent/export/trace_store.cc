@@ -59,6 +59,8 @@ StoredSpan ToStored(const observe::Record& record) {
     stored.host = flow.http->host;
     stored.path = flow.http->path;
   }
+  stored.database = flow.database;
+  stored.is_connection = !flow.is_request && !flow.http;
   stored.error_type = observe::ErrorType(flow, span.is_client);
   stored.is_error = !stored.error_type.empty();
   return stored;
@@ -67,6 +69,9 @@ StoredSpan ToStored(const observe::Record& record) {
 // Memory of one span, the room that the table needs for it included.
 std::size_t SpanBytes(const StoredSpan& span) {
   std::size_t bytes = sizeof(span) + 64;
+  if (span.database != nullptr) {
+    bytes += sizeof(*span.database) + span.database->summary.capacity();
+  }
   for (const std::string* text : {&span.service, &span.source, &span.destination, &span.method,
                                   &span.host, &span.path, &span.error_type, &span.links}) {
     bytes += text->capacity();
@@ -100,7 +105,7 @@ TraceSummary Summarise(const std::vector<StoredSpan>& spans) {
     root = &spans.front();
   }
   summary.root_service = root->service;
-  summary.root_name = root->method + " " + root->path;
+  summary.root_name = root->name();
   summary.root_status = root->status;
   return summary;
 }
@@ -164,6 +169,13 @@ class TreeWalk {
 };
 
 }  // namespace
+
+std::string StoredSpan::name() const {
+  if (database != nullptr) {
+    return std::string(database->name());
+  }
+  return is_connection ? std::string(observe::kConnectionSpanName) : method + " " + path;
+}
 
 std::vector<TraceNode> AssembleTrace(std::vector<StoredSpan> spans) {
   std::ranges::sort(spans, [](const StoredSpan& a, const StoredSpan& b) {

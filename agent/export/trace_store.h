@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -37,7 +38,11 @@ struct StoredSpan {
   std::string path;
   std::string error_type;  // empty without an error
   std::string links;       // "TRACE-SPAN" of each, joined by spaces; mostly empty
+  std::shared_ptr<const observe::DatabaseCall> database{};  // of a command
+  bool is_connection = false;  // of a whole one that was not looked into
 
+  // "GET /path", "SELECT orders", or what the span of a connection is called.
+  [[nodiscard]] std::string name() const;
   [[nodiscard]] base::WallTime start() const { return timing.start; }
   [[nodiscard]] base::WallTime end() const { return timing.start + timing.total; }
 };

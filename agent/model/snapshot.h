@@ -19,8 +19,22 @@ namespace weir::model {
 enum class LocalId : std::uint32_t { kNone = 0 };
 
 // What the operator says that a port speaks (kuma.io/protocol).
-enum class ProtocolHint : std::uint8_t { kNone, kTcp, kTls, kHttp, kHttp2, kGrpc, kServerFirst };
-// kServerFirst: mysql, smtp, ssh, ftp: the server sends the first byte.
+enum class ProtocolHint : std::uint8_t {
+  kNone,
+  kTcp,
+  kTls,
+  kHttp,
+  kHttp2,
+  kGrpc,
+  kServerFirst,  // smtp, ssh, ftp, ...: the server sends the first byte
+  kPostgresql,
+  kMysql,  // server first, too
+  kRedis
+};
+// Whether a server of `hint` sends the first byte.
+inline bool SpeaksFirst(ProtocolHint hint) {
+  return hint == ProtocolHint::kServerFirst || hint == ProtocolHint::kMysql;
+}
 
 // One inbound of a workload.
 struct Inbound {
@@ -113,6 +127,7 @@ struct TraceSettings {
   std::vector<std::pair<std::string, std::string>> literal_tags{};
   std::vector<HeaderTag> header_tags{};
   TailSettings tail{};
+  bool connections = false;  // a span for each connection that is not looked into
   // Requests from outside the mesh begin a trace of their own, with a link to the caller's.
   bool is_boundary = false;
   ExtraTraceFormats formats{};

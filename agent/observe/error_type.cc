@@ -70,6 +70,10 @@ std::string ErrorType(const Flow& flow, bool is_client) {
   if (IsFailure(flow.reason)) {
     return std::string(ToString(flow.reason));
   }
+  if (flow.database != nullptr) {
+    const DatabaseCall& call = *flow.database;
+    return !call.is_error ? std::string() : call.status.empty() ? "_OTHER" : call.status;
+  }
   if (flow.http && flow.http->is_grpc && flow.http->grpc_status >= 0) {
     return IsGrpcError(flow.http->grpc_status, is_client) ? GrpcStatusName(flow.http->grpc_status)
                                                           : std::string();

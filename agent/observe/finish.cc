@@ -92,6 +92,53 @@ std::optional<SampledBy> Sample(const Flow& flow, const ExchangeResult& exchange
   return std::nullopt;
 }
 
+// What the exchange was about.
+void TakeFacts(const ExchangeResult& exchange, Flow& flow) {
+  if (exchange.database != nullptr) {
+    flow.database = exchange.database;  // its protocol is the connection's
+    return;
+  }
+  const Protocol plain = exchange.http.version_major == 2 ? Protocol::kHttp2 : Protocol::kHttp1;
+  flow.protocol = exchange.http.is_grpc ? Protocol::kGrpc : plain;
+  flow.http = exchange.http;
+}
+
+// The trace of the record's flow, and its span if it is to have one.
+void AddSpan(const ExchangeResult& exchange, bool is_client, Record& record) {
+  Flow& flow = record.flow;
+  const SpanId& span_id = is_client ? exchange.client_span_id : exchange.server_span_id;
+  flow.parent_source = exchange.parent_source;
+  flow.trace_id = exchange.trace_id;
+  flow.span_id = span_id;
+  const auto sampled_by =
+      span_id != SpanId{} ? Sample(flow, exchange, record.local.get(), is_client) : std::nullopt;
+  flow.sampled = sampled_by.has_value();
+  if (!sampled_by) {
+    return;
+  }
+  // Joined on one node, the CLIENT span is the SERVER span's parent.
+  const bool below_client = !is_client && exchange.client_span_id != SpanId{};
+  record.span = Span{
+      .trace_id = exchange.trace_id,
+      .span_id = span_id,
+      .parent_span_id = below_client ? exchange.client_span_id : exchange.parent_span_id,
+      .parent_is_remote = false,
+      .trace_flags = exchange.trace_flags,
+      .trace_state = exchange.trace_state,
+      .is_client = is_client,
+      .parent_source = below_client ? ParentSource::kHeader : exchange.parent_source,
+      .sampled_by = *sampled_by,
+      .links = below_client ? std::vector<SpanLink>() : exchange.links,
+      .tags = is_client ? exchange.client_tags : exchange.server_tags,
+  };
+  if (record.span->links.size() > kMaxSpanLinks) {
+    record.span->links.resize(kMaxSpanLinks);
+  }
+  record.span->parent_is_remote = !is_client && record.span->parent_span_id != SpanId{};
+  flow.parent_source = record.span->parent_source;
+  flow.parent_span_id = record.span->parent_span_id;
+}
+
 }  // namespace
 
 bool IsRefusal(Reason reason) {
@@ -167,50 +214,22 @@ std::string RedactQuery(std::string_view query, bool keep_values, std::size_t li
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
                      std::shared_ptr<const model::LocalWorkload> local) {
   const bool is_client = connection.direction == Direction::kOutbound;
-  const SpanId& span_id = is_client ? exchange.client_span_id : exchange.server_span_id;
   Record record{.flow = connection, .span = std::nullopt, .local = std::move(local)};
   Flow& flow = record.flow;
-  const Protocol plain = exchange.http.version_major == 2 ? Protocol::kHttp2 : Protocol::kHttp1;
-  flow.protocol = exchange.http.is_grpc ? Protocol::kGrpc : plain;
   flow.is_request = true;
   flow.verdict = RequestVerdict(connection.verdict, exchange.reason);
   flow.reason = exchange.reason;
-  flow.http = exchange.http;
+  TakeFacts(exchange, flow);
   flow.bytes_sent = exchange.bytes_sent;
   flow.bytes_received = exchange.bytes_received;
   flow.timing = exchange.timing;
   flow.tags = is_client ? exchange.client_tags : exchange.server_tags;
-  flow.parent_source = exchange.parent_source;
-  flow.trace_id = exchange.trace_id;
-  flow.span_id = span_id;
-  const auto sampled_by =
-      span_id != SpanId{} ? Sample(flow, exchange, record.local.get(), is_client) : std::nullopt;
-  flow.sampled = sampled_by.has_value();
-  if (!sampled_by) {
-    return record;
-  }
-  // Joined on one node, the CLIENT span is the SERVER span's parent.
-  const bool below_client = !is_client && exchange.client_span_id != SpanId{};
-  record.span = Span{
-      .trace_id = exchange.trace_id,
-      .span_id = span_id,
-      .parent_span_id = below_client ? exchange.client_span_id : exchange.parent_span_id,
-      .parent_is_remote = false,
-      .trace_flags = exchange.trace_flags,
-      .trace_state = exchange.trace_state,
-      .is_client = is_client,
-      .parent_source = below_client ? ParentSource::kHeader : exchange.parent_source,
-      .sampled_by = *sampled_by,
-      .links = below_client ? std::vector<SpanLink>() : exchange.links,
-      .tags = flow.tags,
-  };
-  if (record.span->links.size() > kMaxSpanLinks) {
-    record.span->links.resize(kMaxSpanLinks);
-  }
-  record.span->parent_is_remote = !is_client && record.span->parent_span_id != SpanId{};
-  flow.parent_source = record.span->parent_source;
-  flow.parent_span_id = record.span->parent_span_id;
+  AddSpan(exchange, is_client, record);
   return record;
+}
+
+void AddConnectionSpan(const ExchangeResult& exchange, Record& record) {
+  AddSpan(exchange, record.flow.direction == Direction::kOutbound, record);
 }
 
 }  // namespace weir::observe

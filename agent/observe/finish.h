@@ -9,13 +9,15 @@
 
 #include "agent/observe/record.h"
 
-// The end step of an HTTP request: from what the codec saw to the record. Pure; any thread.
+// The end step of a request, a command or a connection: from what the codec saw to the record.
+// Pure; any thread.
 namespace weir::observe {
 
-// What the data path knows of one request when it ends, well or not. One per request, on
+// What the data path knows of one request or command when it ends, well or not. One per request, on
 // every ending; a same-node join makes two records of it.
 struct ExchangeResult {
   HttpExchange http;
+  std::shared_ptr<const DatabaseCall> database{};  // a command: `http` says nothing
   Reason reason = Reason::kNone;
   Timing timing;                 // of tunnel and upstream only what this request waited for itself
   std::uint64_t bytes_sent = 0;  // of the request, head and body, as it went upstream
@@ -39,14 +41,18 @@ struct ExchangeResult {
 // Makes the record of a finished request. `connection` is the flow of the connection that
 // carried it, as seen from this side: its direction says which of the two spans is meant
 // (kOutbound CLIENT, kInbound SERVER), its parties, verdict, mtls and so on are taken over,
-// its times and byte counts replaced. No span unless the trace is sampled, or `local` keeps
-// the spans of failed or slow requests and this is one.
+// its times and byte counts replaced. A command has a CLIENT span at most. No span unless the trace
+// is sampled, or `local` keeps the spans of failed or slow requests and this is one.
 Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
                      std::shared_ptr<const model::LocalWorkload> local);
 
 // Whether `reason` is a refusal, here or by the far agent, of who somebody is or by the policy:
 // the verdict is deny. Any other reason is an error. Pure.
 bool IsRefusal(Reason reason);
+
+// Puts the span of a whole connection, in the trace that `exchange` names, to its record.
+// None unless the trace is sampled or `record.local` keeps such an end, as above.
+void AddConnectionSpan(const ExchangeResult& exchange, Record& record);
 
 // `text` cut to at most `limit_bytes` on a character border, with an ellipsis at the end if
 // it was cut, and with every byte that is not part of a UTF-8 character replaced by '?':

@@ -41,6 +41,12 @@ std::string_view ToString(Protocol value) {
       return "http2";
     case Protocol::kGrpc:
       return "grpc";
+    case Protocol::kPostgresql:
+      return "postgresql";
+    case Protocol::kMysql:
+      return "mysql";
+    case Protocol::kRedis:
+      return "redis";
   }
   return "opaque";
 }

@@ -24,7 +24,16 @@ std::string ToHex(const TraceId& id);  // 32 lower-case digits
 std::string ToHex(const SpanId& id);   // 16 lower-case digits
 
 enum class Direction : std::uint8_t { kOutbound, kInbound };  // seen from the workload
-enum class Protocol : std::uint8_t { kOpaque, kTls, kHttp1, kHttp2, kGrpc };
+enum class Protocol : std::uint8_t {
+  kOpaque,
+  kTls,
+  kHttp1,
+  kHttp2,
+  kGrpc,
+  kPostgresql,
+  kMysql,
+  kRedis
+};
 enum class Verdict : std::uint8_t { kAllow, kDeny, kBypass, kPassthrough, kError };
 enum class MtlsState : std::uint8_t {
   kOff,     // plain text on the wire
@@ -110,6 +119,32 @@ struct SpanTag {
 };
 inline constexpr std::size_t kMaxTagBytes = 256;
 
+// Facts of one command of a database connection. None of it is a value that was sent or
+// stored: the texts are names of operations and of tables, or codes.
+struct DatabaseCall {
+  std::string_view system;   // db.system.name: postgresql, mysql, mariadb or redis; static text
+  std::string operation{};   // "SELECT", of a fixed set; empty: unknown
+  std::string collection{};  // the one table that it names; empty: none, several, or unknown
+  std::string summary{};     // "INSERT orders SELECT items", at most 255 bytes; empty: unknown
+  std::string name_space{};  // the database, or Redis' index of one; empty: unknown
+  std::string status{};      // SQLSTATE, MySQL's error number, Redis' error word
+  bool is_error = false;     // the server answered with an error
+  std::int64_t returned_rows = -1;  // negative: it is not a matter of rows
+  std::int64_t affected_rows = -1;
+  std::uint32_t batch_size = 0;  // commands of a transaction that is one span; 0: it is none
+  std::uint32_t index = 0;       // on this connection, from 0
+
+  // What a span of it is called (semantic conventions, database spans).
+  [[nodiscard]] std::string_view name() const {
+    return !summary.empty()     ? std::string_view(summary)
+           : !operation.empty() ? std::string_view(operation)
+                                : system;
+  }
+};
+
+// What a span of a whole connection is called.
+inline constexpr std::string_view kConnectionSpanName = "connection";
+
 // When each part of one flow ended, counted from its start; negative: the part did not happen.
 // A later request of a connection waits for neither tunnel nor upstream.
 struct Timing {
@@ -128,7 +163,7 @@ struct Flow {
   Reason reason = Reason::kNone;
   MtlsState mtls = MtlsState::kOff;
   ParentSource parent_source = ParentSource::kNone;
-  bool is_request = false;  // one HTTP request of a connection, not a whole connection
+  bool is_request = false;  // one request or command of a connection, not a whole connection
   bool sampled = false;
   std::uint16_t tls_version = 0;             // 0x0304, 0 without TLS
   std::uint64_t connection_id = 0;           // unique in an agent's life
@@ -148,6 +183,7 @@ struct Flow {
   std::string policy;  // rule that admitted or refused it; empty where nothing was decided
   std::optional<HttpExchange> http;
   std::vector<SpanTag> tags{};  // of a request, from headers; at most 32, by MeshTrace
+  std::shared_ptr<const DatabaseCall> database{};  // of a command; shared, as most flows have none
   Timing timing;
 };
 
@@ -170,7 +206,7 @@ enum class SampledBy : std::uint8_t {
 
 std::string_view ToString(SampledBy value);
 
-// Span of one HTTP request at one side of it.
+// Span of one request, command or connection at one side of it.
 struct Span {
   TraceId trace_id{};
   SpanId span_id{};

@@ -1,6 +1,8 @@
 // StreamSession: what the first bytes say.
+#include <optional>
 #include <utility>
 
+#include "agent/database/detect.h"
 #include "agent/proxy/http2_relay.h"
 #include "agent/proxy/request_trace.h"
 #include "agent/proxy/stream_session.h"
@@ -23,13 +25,29 @@ bool BeginsWithSettings(io::Bytes bytes) {
          header.length <= kMostSettings * kSettingBytes;
 }
 
+std::optional<database::System> SystemOf(model::ProtocolHint hint) {
+  switch (hint) {
+    case model::ProtocolHint::kPostgresql:
+      return database::System::kPostgresql;
+    case model::ProtocolHint::kMysql:
+      return database::System::kMysql;
+    case model::ProtocolHint::kRedis:
+      return database::System::kRedis;
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 using observe::Protocol;
 
 void StreamSession::SetDetection(model::ProtocolHint hint) {
   hint_ = hint;
-  if (hint == model::ProtocolHint::kTcp || hint == model::ProtocolHint::kServerFirst ||
+  if (hint == model::ProtocolHint::kMysql) {
+    StartDatabase(database::System::kMysql);
+  }
+  if (hint == model::ProtocolHint::kTcp || model::SpeaksFirst(hint) ||
       context_.opaque.Knows(flow_.destination.endpoint, context_.loop.now())) {
     phase_ = StreamPhase::kOpaque;
   }
@@ -84,6 +102,10 @@ bool StreamSession::ClassifyTls(http::DetectMode mode) {
 }
 
 void StreamSession::Decide(http::Detected detected) {
+  const auto said = SystemOf(hint_);
+  if (said && detected != http::Detected::kTls) {
+    detected = http::Detected::kOpaque;  // Redis knows a GET, too
+  }
   switch (detected) {
     case http::Detected::kHttp1:
       StartHttp1();
@@ -99,6 +121,9 @@ void StreamSession::Decide(http::Detected detected) {
     case http::Detected::kOpaque:
     case http::Detected::kNeedMore:
       phase_ = StreamPhase::kOpaque;
+      if (const auto system = said ? said : database::DetectClient(held_.Readable())) {
+        StartDatabase(*system);
+      }
       break;
   }
   FlushHeld();
@@ -184,6 +209,56 @@ void StreamSession::UpgradeToHttp2(io::Bytes rest) {
   if (phase_ == StreamPhase::kHttp) {
     WatchHeaders();
   }
+}
+
+// The commands are the client's: where it is not at hand, the connection is only called so.
+void StreamSession::StartDatabase(database::System system) {
+  flow_.protocol = database::ProtocolOf(system);
+  if (client_side_ != nullptr && database_ == nullptr) {
+    database_ = std::make_unique<DatabaseObserver>(system, context_.http, context_.stats,
+                                                   TracerOptions{.client = &client_side_->trace},
+                                                   static_cast<ExchangeHandler&>(*this));
+  }
+}
+
+void StreamSession::ObserveClient(io::Bytes bytes) {
+  if (database_ != nullptr && !done()) {
+    database_->OnClientBytes(bytes);
+    LookAtDatabaseEnd();
+  }
+}
+
+void StreamSession::ObserveServer(io::Bytes bytes) {
+  const bool is_first = flow_.bytes_received == bytes.size() && flow_.bytes_sent == 0;
+  if (is_first && hint_ == model::ProtocolHint::kNone && !done() &&
+      flow_.destination.endpoint.port == database::kMysqlPort && database::IsMysqlGreeting(bytes)) {
+    StartDatabase(database::System::kMysql);
+  }
+  if (database_ != nullptr && !done()) {
+    database_->OnServerBytes(bytes);
+    LookAtDatabaseEnd();
+  }
+}
+
+// Once it does not follow any more, the connection is as opaque as any.
+void StreamSession::LookAtDatabaseEnd() {
+  switch (database_->end()) {
+    case database::TapEnd::kFollowing:
+      return;
+    case database::TapEnd::kTls:
+      flow_.protocol = Protocol::kTls;
+      break;
+    case database::TapEnd::kMalformed:
+    case database::TapEnd::kUnexpected:
+      if (exchanges_ == 0) {
+        flow_.protocol = Protocol::kOpaque;  // it only looked like that
+      }
+      break;
+    default:  // the protocol is what it is
+      break;
+  }
+  switched_ = true;
+  database_.reset();
 }
 
 void StreamSession::OnServerSpeaksFirst(io::Bytes bytes) {

@@ -48,19 +48,46 @@ void StreamSession::MakeRecords(Reason reason) {
     ReadUnserved();
     relay_->Finish(reason);
   }
-  if (exchanges_ > 0 && !switched_) {
-    return;  // each request has made its own
+  if (database_ != nullptr) {
+    database_->Finish(reason);
   }
-  context_.stats.Count(reason);
+  // Each request has made its own; but of commands the server's side has none.
+  const bool has_requests = exchanges_ > 0 && !switched_;
+  if (has_requests && database_ == nullptr) {
+    return;
+  }
   flow_.reason = reason;
   flow_.verdict = VerdictOf(reason, up_open_, flow_.verdict);
   flow_.timing.total = Elapsed();
   if (client_side_ != nullptr && server_side_ != nullptr) {
     context_.Finish({.flow = ServerView(), .span = std::nullopt, .local = server_side_});
   }
-  context_.Finish({.flow = flow_,
-                   .span = std::nullopt,
-                   .local = client_side_ != nullptr ? client_side_ : server_side_});
+  if (has_requests) {
+    return;
+  }
+  context_.stats.Count(reason);
+  observe::Record record{.flow = flow_,
+                         .span = std::nullopt,
+                         .local = client_side_ != nullptr ? client_side_ : server_side_};
+  AddConnectionSpan(record);
+  context_.Finish(std::move(record));
+}
+
+// One for each connection: where it leaves the mesh's client, or where it comes from outside.
+void StreamSession::AddConnectionSpan(observe::Record& record) {
+  const bool is_client = client_side_ != nullptr;
+  const bool wanted = record.local != nullptr && record.local->trace.enabled &&
+                      record.local->trace.connections && relay_ == nullptr;
+  if (!wanted || (!is_client && flow_.mtls != observe::MtlsState::kOff)) {
+    return;
+  }
+  const model::TraceSettings& trace = record.local->trace;
+  const RequestTracer tracer(is_client ? TracerOptions{.client = &trace}
+                                       : TracerOptions{.server = &trace});
+  observe::ExchangeResult exchange;
+  tracer.Begin(context_.http.notes);
+  tracer.Start(context_.http.notes, context_.http.ids, exchange);
+  observe::AddConnectionSpan(exchange, record);
 }
 
 // What was asked for and never reached an upstream is a request that failed all the same.
@@ -106,13 +133,13 @@ void StreamSession::OnExchange(observe::ExchangeResult&& exchange) noexcept {
   context_.stats.requests.Add();
   context_.stats.Count(exchange.reason);
   ++exchanges_;
-  if (exchange.http.request_index == 0 || !up_open_) {
+  if (relay_ != nullptr && (exchange.http.request_index == 0 || !up_open_)) {
     AddWait(exchange.timing);
   }
   if (!up_open_) {
     exchange.bytes_sent = 0;
   }
-  if (server_side_ != nullptr) {
+  if (server_side_ != nullptr && exchange.database == nullptr) {
     context_.Finish(observe::FinishRequest(ServerView(), exchange, server_side_));
   }
   if (client_side_ != nullptr) {

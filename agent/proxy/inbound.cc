@@ -52,8 +52,7 @@ void InboundPeek::Start() {
   // A member of the mesh may be about to open a tunnel, and opens it at once.
   const bool stranger = !context_.snapshot->KnowsAddress(connection_.tuple.remote.address);
   if (plain_text && stranger &&
-      (hint == model::ProtocolHint::kServerFirst ||
-       context_.opaque.Knows(endpoint, context_.loop.now()))) {
+      (model::SpeaksFirst(hint) || context_.opaque.Knows(endpoint, context_.loop.now()))) {
     BecomePlain();
     return;
   }

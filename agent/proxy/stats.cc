@@ -83,6 +83,14 @@ void AddHttp2(std::vector<MetricFamily>& all, Workers workers) {
       "kind", [](const WorkerStats& s) -> const auto& { return s.h2_violations; });
 }
 
+void AddDatabases(std::vector<MetricFamily>& all, Workers workers) {
+  AddByEnum<database::TapEnd>(
+      all, workers,
+      Family("weir_database_unfollowed",
+             "Database connections whose commands are not followed to the end, by reason."),
+      "reason", [](const WorkerStats& s) -> const auto& { return s.database_ends; });
+}
+
 void AddTunnels(std::vector<MetricFamily>& all, Workers workers) {
   using S = WorkerStats;
   AddByLabel(all, workers, Family("weir_tunnels", "Tunnels open now.", MetricType::kGauge), "role",
@@ -121,7 +129,11 @@ void AddPlain(std::vector<MetricFamily>& all, Workers workers) {
        &S::open_sessions},
       {"weir_connections_finished", "Connections that ended.", MetricType::kCounter,
        &S::connections},
-      {"weir_requests_finished", "HTTP requests that ended.", MetricType::kCounter, &S::requests},
+      {"weir_requests_finished", "Requests of HTTP and commands of databases that ended.",
+       MetricType::kCounter, &S::requests},
+      {"weir_database_commands_untraced",
+       "Commands without a record, as too many before them were unanswered.", MetricType::kCounter,
+       &S::database_untraced},
       {"weir_self_probes_answered", "Self-probes answered.", MetricType::kCounter, &S::probes},
       {"weir_accept_pauses", "Times that accepting paused for want of descriptors.",
        MetricType::kCounter, &S::accept_pauses},
@@ -183,6 +195,7 @@ std::vector<MetricFamily> CollectMetrics(Workers workers) {
   AddConnections(all, workers);
   AddTunnels(all, workers);
   AddHttp2(all, workers);
+  AddDatabases(all, workers);
   AddPlain(all, workers);
   AddTurns(all, workers);
   return all;

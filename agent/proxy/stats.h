@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/clock.h"
+#include "agent/database/tap.h"
 #include "agent/http/flood_guard.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
@@ -62,7 +63,7 @@ struct WorkerStats {
   TunnelCounters tunnels;
   Counter bytes_sent;        // towards upstreams
   Counter bytes_received;    // from upstreams
-  Counter requests;          // HTTP requests that ended
+  Counter requests;          // requests of HTTP and commands of databases that ended
   Counter connections;       // connections that ended, well or not
   Counter probes;            // self-probes answered
   Counter accept_pauses;     // times that accepting paused for want of descriptors
@@ -75,6 +76,10 @@ struct WorkerStats {
   TurnHistogram turns;
   // HTTP/2 connections of applications closed because an end broke the protocol.
   std::array<Counter, http::kH2ViolationCount> h2_violations;
+  // Database connections that are not followed to their ends, by why; and commands without a
+  // record, as too many were unanswered.
+  std::array<Counter, database::kTapEndCount> database_ends;
+  Counter database_untraced;
   // Refused or broken connections and requests, by why; kNone counts those that went well.
   std::array<Counter, observe::kReasonCount> reasons;
 

@@ -256,6 +256,7 @@ void StreamSession::PassToUpstream(io::Bytes bytes) {
   context_.stats.bytes_sent.Add(bytes.size());
   if (phase_ == StreamPhase::kOpaque) {
     up_->Write(bytes, {});
+    ObserveClient(bytes);
     return;
   }
   Deliver(relay_->OnDownstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
@@ -279,6 +280,7 @@ void StreamSession::PassToDownstream(io::Bytes bytes) {
   context_.stats.bytes_received.Add(bytes.size());
   if (phase_ == StreamPhase::kOpaque) {
     down_->Write(bytes, {});
+    ObserveServer(bytes);
     return;
   }
   Deliver(relay_->OnUpstreamBytes(bytes, {context_.to_upstream, context_.to_downstream}),
@@ -368,6 +370,9 @@ void StreamSession::Linger(Reason reason) {
 void StreamSession::OnLegEnd(Leg& leg) noexcept {
   if (phase_ == StreamPhase::kDone) {
     return;
+  }
+  if (database_ != nullptr) {
+    database_->OnEnd(/*of_server=*/&leg != down_.get());
   }
   if (&leg == down_.get()) {
     from_client_.ended = true;

@@ -14,6 +14,7 @@
 #include "agent/observe/record.h"
 #include "agent/policy/decide.h"
 #include "agent/proxy/context.h"
+#include "agent/proxy/database_observer.h"
 #include "agent/proxy/http1_relay.h"
 #include "agent/proxy/http_relay.h"
 #include "agent/proxy/leg.h"
@@ -153,6 +154,10 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   [[nodiscard]] TracerOptions TraceOptions() const;
   [[nodiscard]] http::H2RelayLimits Http2Limits() const;
   void UpgradeToHttp2(io::Bytes rest);
+  void StartDatabase(database::System system);
+  void ObserveClient(io::Bytes bytes);
+  void ObserveServer(io::Bytes bytes);
+  void LookAtDatabaseEnd();
   void OnServerSpeaksFirst(io::Bytes bytes);
   void OnClientTimer();
 
@@ -189,6 +194,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void ReadUnserved();
   void AddWait(observe::Timing& timing) const;
   [[nodiscard]] observe::Flow ServerView() const;
+  void AddConnectionSpan(observe::Record& record);
 
   WorkerContext& context_;
   model::SnapshotPtr snapshot_;
@@ -198,6 +204,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   std::unique_ptr<Leg> up_;
   std::unique_ptr<Leg> replaced_up_;  // may be in the call that led to its replacement
   std::unique_ptr<HttpRelay> relay_;
+  std::unique_ptr<DatabaseObserver> database_;  // of a connection that a workload of here opened
   io::ByteBuffer held_;         // client bytes that wait for a decision or for the upstream
   io::ByteBuffer server_held_;  // SETTINGS of a server that speaks first, while detecting
   io::Timer client_timer_;      // detection, headers, lingering
@@ -217,7 +224,7 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   std::uint8_t delivery_tries_ = 0;
   bool up_open_ = false;
   bool client_end_passed_ = false;
-  bool switched_ = false;  // opaque behind an Upgrade or CONNECT
+  bool switched_ = false;  // opaque behind an Upgrade or CONNECT, or commands that are followed
   bool stopped_telling_ = false;
   observe::Flow flow_;
 };

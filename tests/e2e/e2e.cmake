@@ -35,3 +35,6 @@ set_tests_properties(causality_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT
 add_test(NAME runtime_hooks_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/runtime_hooks_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(runtime_hooks_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
+add_test(NAME database_e2e
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/database_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
+set_tests_properties(database_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)

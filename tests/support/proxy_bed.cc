@@ -378,6 +378,7 @@ void ProxyBed::Publish(std::optional<std::size_t> only) {
         local->workload = pod.workload;
         local->tls_mode = pod.tls_mode;
         local->causality = pod.causality;
+        local->trace = pod.trace;
         parts.locals.push_back(std::move(local));
       }
     }

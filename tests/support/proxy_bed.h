@@ -128,6 +128,7 @@ struct BedPod {
   std::shared_ptr<model::Workload> workload;
   model::TlsMode tls_mode = model::TlsMode::kStrict;
   model::Causality causality = model::Causality::kInferred;
+  model::TraceSettings trace{};
   bool enrolled = true;
 };
 

@@ -49,7 +49,7 @@ spec:
   EXPECT_EQ(universal.tunnel_port, model::TunnelPort::kHbone15008);
   EXPECT_EQ(universal.on_agent_down, model::OnAgentDown::kOpen);
   EXPECT_EQ(universal.inbounds[0].hint, model::ProtocolHint::kHttp);
-  EXPECT_EQ(universal.inbounds[1].hint, model::ProtocolHint::kServerFirst);
+  EXPECT_EQ(universal.inbounds[1].hint, model::ProtocolHint::kMysql);
   const DataplaneDocument& kubernetes = set.dataplanes[1];
   EXPECT_EQ(kubernetes.envelope.mesh, "other");
   EXPECT_EQ(kubernetes.display_name(), "crm/one");

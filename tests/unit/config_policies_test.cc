@@ -192,6 +192,13 @@ TEST_F(PoliciesTest, TraceSettingsComeFromMeshTraceAndItsBackend) {
   EXPECT_EQ(Local("a").trace.literal_tags[0].second, "crm");
 }
 
+TEST_F(PoliciesTest, ConnectionsHaveSpansWhereAskedFor) {
+  Build("type: MeshTrace\nname: t\nspec: {default: {connectionSpans: true}}\n");
+  EXPECT_TRUE(Local("a").trace.connections);
+  Build("type: MeshTrace\nname: t\nspec: {default: {sampling: {}}}\n");
+  EXPECT_FALSE(Local("a").trace.connections);
+}
+
 TEST_F(PoliciesTest, StrongerMeshTraceIsMergedOverTheWeaker) {
   Build(
       std::string(kCollector) + std::string(kTrace) +

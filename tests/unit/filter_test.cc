@@ -143,6 +143,25 @@ TEST(FilterTest, FindsGrpcCallsByTheirStatus) {
   }
 }
 
+TEST(FilterTest, FindsCommandsOfDatabases) {
+  observe::Record record = test::MakeRequest();
+  EXPECT_FALSE(Matches("operation*='' or table*='' or db-status*=''", record));
+  record.flow.http.reset();
+  record.flow.protocol = observe::Protocol::kPostgresql;
+  record.flow.database = std::make_shared<const observe::DatabaseCall>(
+      observe::DatabaseCall{.system = "postgresql",
+                            .operation = "INSERT",
+                            .collection = "orders",
+                            .summary = "INSERT orders",
+                            .name_space = "shop",
+                            .status = "23505",
+                            .is_error = true});
+  for (const char* text : {"proto=postgresql", "operation=INSERT", "table=orders", "database=shop",
+                           "summary*=orders", "db-status=23505"}) {
+    EXPECT_TRUE(Matches(text, record)) << text;
+  }
+}
+
 TEST(FilterTest, EqualsNothingWhenTheFlowLacksTheField) {
   const auto record = test::MakeDeniedConnection();
   EXPECT_FALSE(Matches("status=200", record));

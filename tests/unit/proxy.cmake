@@ -4,6 +4,9 @@ weir_test(proxy_test
     proxy_registry_test.cc refusal_test.cc snapshot_scan_test.cc proxy_session_test.cc
     socket_leg_test.cc
   LIBRARIES weir_test_proxy weir_test_netns)
+weir_test(proxy_database_test
+  SOURCES proxy_database_test.cc
+  LIBRARIES weir_test_proxy weir_test_netns)
 weir_test(proxy_http2_test
   SOURCES proxy_http2_test.cc
   LIBRARIES weir_test_proxy weir_test_netns)

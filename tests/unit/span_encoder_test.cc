@@ -84,6 +84,89 @@ TEST(SpanEncoderTest, WritesClientSpanByTheConventions) {
                                                   {"weir.connection.id", "7"}}));
 }
 
+Record MakeCommand(const observe::DatabaseCall& call) {
+  Record record = MakeRequest(/*is_client=*/true);
+  record.flow.http.reset();
+  record.flow.protocol = observe::Protocol::kPostgresql;
+  record.flow.database = std::make_shared<const observe::DatabaseCall>(call);
+  return record;
+}
+
+TEST(SpanEncoderTest, WritesCommandsOfDatabasesByTheConventions) {
+  const ProtoSpan span = EncodeOne(MakeCommand({.system = "postgresql",
+                                                .operation = "INSERT",
+                                                .collection = "orders",
+                                                .summary = "INSERT orders",
+                                                .name_space = "shop",
+                                                .status = "23505",
+                                                .is_error = true,
+                                                .returned_rows = 0,
+                                                .affected_rows = 3,
+                                                .batch_size = 2}));
+  EXPECT_EQ(span.name(), "INSERT orders");
+  EXPECT_EQ(span.kind(), ProtoSpan::SPAN_KIND_CLIENT);
+  EXPECT_EQ(span.status().code(), Status::STATUS_CODE_ERROR);
+  EXPECT_EQ(ToMap(span.attributes()), (Attributes{{"db.system.name", "postgresql"},
+                                                  {"db.operation.name", "INSERT"},
+                                                  {"db.collection.name", "orders"},
+                                                  {"db.query.summary", "INSERT orders"},
+                                                  {"db.namespace", "shop"},
+                                                  {"db.response.status_code", "23505"},
+                                                  {"db.response.returned_rows", "0"},
+                                                  {"weir.db.affected_rows", "3"},
+                                                  {"db.operation.batch.size", "2"},
+                                                  {"error.type", "23505"},
+                                                  {"network.peer.address", "198.18.0.2"},
+                                                  {"network.peer.port", "8080"},
+                                                  {"server.address", "198.18.0.2"},
+                                                  {"server.port", "8080"},
+                                                  {"weir.parent.source", "none"},
+                                                  {"weir.verdict", "allow"},
+                                                  {"weir.mtls", "mtls"},
+                                                  {"weir.source", "crm/front"},
+                                                  {"weir.destination", "crm/back"},
+                                                  {"weir.connection.id", "7"}}));
+}
+
+TEST(SpanEncoderTest, NamesACommandByWhatIsKnownOfIt) {
+  EXPECT_EQ(EncodeOne(MakeCommand({.system = "redis", .operation = "GET"})).name(), "GET");
+  const ProtoSpan unknown = EncodeOne(MakeCommand({.system = "mysql", .is_error = true}));
+  EXPECT_EQ(unknown.name(), "mysql");
+  EXPECT_EQ(ToMap(unknown.attributes())["error.type"], "_OTHER");
+  EXPECT_FALSE(ToMap(unknown.attributes()).contains("db.response.returned_rows"));
+}
+
+TEST(SpanEncoderTest, WritesConnections) {
+  Record record = MakeRequest(/*is_client=*/false);
+  record.flow.http.reset();
+  record.flow.is_request = false;
+  record.flow.protocol = observe::Protocol::kTls;
+  record.flow.sni = "db.example";
+  record.flow.bytes_sent = 5;
+  record.flow.bytes_received = 7;
+  record.flow.reason = Reason::kUpstreamReset;
+  const ProtoSpan span = EncodeOne(record);
+  EXPECT_EQ(span.name(), "connection");
+  EXPECT_EQ(ToMap(span.attributes()), (Attributes{{"network.transport", "tcp"},
+                                                  {"network.protocol.name", "tls"},
+                                                  {"tls.client.server_name", "db.example"},
+                                                  {"client.address", "198.18.0.1"},
+                                                  {"weir.bytes.sent", "5"},
+                                                  {"weir.bytes.received", "7"},
+                                                  {"error.type", "upstream-reset"},
+                                                  {"network.peer.address", "198.18.0.1"},
+                                                  {"network.peer.port", "40000"},
+                                                  {"server.address", "198.18.0.2"},
+                                                  {"server.port", "8080"},
+                                                  {"weir.parent.source", "none"},
+                                                  {"weir.verdict", "allow"},
+                                                  {"weir.mtls", "mtls"},
+                                                  {"weir.reason", "upstream-reset"},
+                                                  {"weir.source", "crm/front"},
+                                                  {"weir.destination", "crm/back"},
+                                                  {"weir.connection.id", "7"}}));
+}
+
 TEST(SpanEncoderTest, WritesServerSpanByTheConventions) {
   Record record = MakeRequest(/*is_client=*/false);
   record.span->parent_is_remote = true;
