@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "agent/proxy/inferred_parent.h"
+
 namespace weir::proxy {
 
 using database::TapEnd;
@@ -55,12 +57,19 @@ void DatabaseObserver::Finish(Reason reason) {
   tap_->Finish();
 }
 
-void DatabaseObserver::OnCommandStart(bool /*is_alone*/) noexcept {
+// What the kernel knows is of the first command that the application wrote behind an answer: of
+// one that others wait for theirs beside nobody can say.
+void DatabaseObserver::OnCommandStart(bool is_alone) noexcept {
   Command command;
   command.start = context_.clock.Now();
   command.result.timing.start = context_.clock.WallNow();
   tracer_.Begin(context_.notes);
   tracer_.Start(context_.notes, context_.ids, command.result);
+  if (is_alone && tracer_.rewrites()) {
+    if (const auto hint = handler_.TakeParentHint()) {
+      AdoptParent(*hint, command.result);
+    }
+  }
   open_.push_back(std::move(command));
 }
 

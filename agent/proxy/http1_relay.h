@@ -56,7 +56,8 @@ class ExchangeHandler {
   ExchangeHandler& operator=(const ExchangeHandler&) = delete;
   virtual ~ExchangeHandler() = default;
   virtual void OnExchange(observe::ExchangeResult&& exchange) noexcept = 0;
-  // Asked for an HTTP/1 request that came without a trace: what is known of its parent.
+  // Asked for an HTTP/1 request that came without a trace, or a database command that no other
+  // one is unanswered beside: what is known of its parent.
   virtual std::optional<seam::ParentHint> TakeParentHint() noexcept { return std::nullopt; }
   // The request's trace is settled, and it is about to be passed on; `open` requests of the
   // connection, with it, are not answered yet.

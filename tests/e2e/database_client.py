@@ -2,6 +2,10 @@
 values. Prints what came back as JSON; every value that it sends or reads has SECRET in it.
 
   database_client.py postgresql|tls|mariadb|redis HOST PORT
+
+Or serves HTTP, asking PostgreSQL and Redis for each request, over connections that its threads keep:
+
+  database_client.py serve POSTGRES_HOST REDIS_HOST
 """
 import ctypes
 import hashlib
@@ -137,6 +141,36 @@ def redis(host, port):
     return result
 
 
+def serve(postgres_host, redis_host):
+    import http.server
+    import psycopg2
+    import redis as driver
+    kept = threading.local()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            # Opened by a request: what is called while none is open has no inferred parents.
+            if not hasattr(kept, "postgres"):
+                kept.postgres = psycopg2.connect(host=postgres_host, user="weir", password=SECRET, dbname="shop",
+                                                 sslmode="disable")
+                kept.postgres.autocommit = True
+                kept.redis = driver.Redis(host=redis_host, single_connection_client=True)
+            cursor = kept.postgres.cursor()
+            cursor.execute(f"SELECT '{SECRET}' FROM pg_class LIMIT 1")
+            kept.redis.get(SECRET)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2], sys.argv[3])
     work = {"postgresql": postgresql, "tls": tls, "mariadb": mariadb, "redis": redis}[sys.argv[1]]
     print(json.dumps(work(sys.argv[2], sys.argv[3])))

@@ -45,6 +45,9 @@ class DatabaseMesh(CrmMesh):
         text = super()._dataplane(name, pod, hint, port)
         return text if hint else text.replace("      kuma.io/protocol: \n", "")
 
+    def _permissive_gateway(self):
+        return super()._permissive_gateway().replace("app: gateway", "app: app")
+
     def write_configuration(self):
         super().write_configuration()
         (self.documents / "trace.yaml").write_text(
@@ -264,6 +267,36 @@ class DatabaseTest(unittest.TestCase):
         self.assertEqual({span["kind"] for span in spans}, {"client"})
         other = json.loads(self.mesh.weir("node-b", "traces", "-o", "json", "--limit", 1000))
         self.assertEqual([trace for trace in other["traces"] if trace["rootName"] == "connection"], [])
+
+    def test_with_commands_being_children_of_the_request_that_they_are_sent_for(self):
+        app = self.mesh.pods["app"]
+        self.mesh.topology.start_in_pod(app, [PYTHON, HERE / "database_client.py", "serve",
+                                              self.mesh.pods["postgres"].address, self.mesh.pods["redis"].address])
+        wait_until("the application listens", f"look at {RUN}/app.log", lambda: ":8080 " in
+                   self.mesh.topology.in_netns(app.netns, "ss", "-Hltn", check=False), seconds=30)
+        requests, learning = 100, 80  # until each destination has seen 64 with one request open
+        client = self.mesh.client
+        procs = client.cgroup / "agent" / "cgroup.procs"
+        subprocess.run(["nsenter", f"--net=/run/netns/{client.netns}", "curl", "-sf", "-o", "/dev/null",
+                        f"http://{app.address}:8080/[1-{requests}]"], check=True, timeout=60,
+                       preexec_fn=lambda: procs.write_text(str(os.getpid())))
+
+        def whole():
+            """The spans of each trace that begins with a request, in their order."""
+            listed = json.loads(self.mesh.weir("node-a", "traces", "-o", "json", "--limit", 1000))
+            found = [trace for trace in listed["traces"] if trace["rootName"].startswith("GET /")]
+            return [json.loads(self.mesh.weir("node-a", "traces", trace["traceId"], "-o", "json"))["spans"]
+                    for trace in sorted(found, key=lambda trace: trace["start"])] if len(found) == requests else None
+
+        traces = wait_until("a trace for each request", "weir traces", whole, seconds=60)
+        for spans in traces[learning:]:
+            server = next(span for span in spans if span["kind"] == "server")
+            commands = sorted(span["name"] for span in spans if span["kind"] == "client")
+            self.assertEqual(commands, ["GET", "SELECT pg_class"])
+            for span in spans:
+                if span["kind"] == "client":
+                    self.assertEqual(span["parentSpanId"], server["spanId"])
+                    self.assertIn(span["parentSource"], ("turn", "sole"))
 
     def test_zz_no_value_shows_anywhere(self):
         """Last: everything that weir tells of what the others did."""

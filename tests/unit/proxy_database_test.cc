@@ -182,6 +182,26 @@ TEST_F(ProxyDatabaseTest, ReportsACommandWhoseServerGoesAway) {
   EXPECT_EQ(record->flow.verdict, observe::Verdict::kError);
 }
 
+TEST_F(ProxyDatabaseTest, PutsACommandBelowTheRequestThatItIsKnownToBeSentFor) {
+  seam::ParentHint hint;
+  hint.source = seam::HintSource::kTurn;
+  hint.parent.span.trace_id[0] = 7;
+  hint.parent.span.span_id[0] = 8;
+  hint.parent.flags = 1;
+  bed_.causality().Say(hint);
+  Connect(far_);
+  Converse({Client(std::string(kPing) + std::string(kGet)), Server("+PONG\r\n$-1\r\n")});
+  const auto first = Command("PING");
+  ASSERT_TRUE(first && first->span);
+  EXPECT_EQ(first->span->trace_id, hint.parent.span.trace_id);
+  EXPECT_EQ(first->span->parent_span_id, hint.parent.span.span_id);
+  EXPECT_EQ(first->span->parent_source, observe::ParentSource::kTurn);
+  const auto behind = Command("GET");
+  ASSERT_TRUE(behind && behind->span);
+  EXPECT_NE(behind->span->trace_id, hint.parent.span.trace_id);
+  EXPECT_EQ(behind->span->parent_source, observe::ParentSource::kNone);
+}
+
 TEST_F(ProxyDatabaseTest, MakesNoSpanWhereTracingIsOff) {
   bed_.pod(client_).trace.enabled = false;
   Connect(far_);
