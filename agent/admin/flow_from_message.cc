@@ -97,6 +97,24 @@ void ReadHttp(const v1::HttpExchange& from, observe::HttpExchange& to) {
   }
 }
 
+observe::DatabaseCall ReadDatabase(const v1::DatabaseCall& from) {
+  observe::DatabaseCall to;
+  for (const std::string_view system : {"postgresql", "mysql", "mariadb", "redis"}) {
+    to.system = from.system() == system ? system : to.system;
+  }
+  to.operation = from.operation();
+  to.collection = from.collection();
+  to.summary = from.summary();
+  to.name_space = from.namespace_();
+  to.status = from.status();
+  to.is_error = from.error();
+  to.returned_rows = from.has_returned_rows() ? from.returned_rows() : -1;
+  to.affected_rows = from.has_affected_rows() ? from.affected_rows() : -1;
+  to.batch_size = from.batch_size();
+  to.index = from.index();
+  return to;
+}
+
 // Whether every time of the message is one that nanoseconds can tell, in 64 bits together.
 bool HasTimes(const v1::Flow& from) {
   constexpr std::int64_t kMostSeconds = 4'000'000'000;
@@ -146,6 +164,9 @@ std::optional<Flow> FromMessage(const v1::Flow& from) {
   }
   if (from.has_http()) {
     ReadHttp(from.http(), flow.http.emplace());
+  }
+  if (from.has_database()) {
+    flow.database = std::make_shared<const observe::DatabaseCall>(ReadDatabase(from.database()));
   }
   ReadTiming(from, flow.timing);
   flow.via = from.via();

@@ -53,6 +53,21 @@ void AddHttp(const v1::HttpExchange& http, Attributes& to) {
   }
 }
 
+void AddDatabase(const v1::DatabaseCall& call, Attributes& to) {
+  to.Text("db.system.name", call.system());
+  to.Text("db.operation.name", call.operation());
+  to.Text("db.collection.name", call.collection());
+  to.Text("db.query.summary", call.summary());
+  to.Text("db.namespace", call.namespace_());
+  to.Text("db.response.status_code", call.status());
+  if (call.has_returned_rows()) {
+    to.Number("db.response.returned_rows", static_cast<std::uint64_t>(call.returned_rows()));
+  }
+  if (call.has_affected_rows()) {
+    to.Number("weir.db.affected_rows", static_cast<std::uint64_t>(call.affected_rows()));
+  }
+}
+
 void AddTimes(const v1::Flow& flow, Attributes& to) {
   to.Seconds("weir.duration", flow.duration_seconds());
   if (flow.has_tunnel_wait_seconds()) {
@@ -89,6 +104,9 @@ json::array AttributesOf(const v1::Flow& flow) {
   to.Text("process.executable.name", flow.process_name());
   if (flow.has_http()) {
     AddHttp(flow.http(), to);
+  }
+  if (flow.has_database()) {
+    AddDatabase(flow.database(), to);
   }
   AddTimes(flow, to);
   to.Number("weir.bytes.sent", flow.bytes_sent());

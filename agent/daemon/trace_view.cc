@@ -5,6 +5,7 @@
 
 #include "agent/base/utf8.h"
 #include "agent/daemon/timestamp.h"
+#include "agent/observe/database_attributes.h"
 #include "agent/observe/span_event.h"
 #include "weir/v1/admin.pb.h"
 
@@ -41,25 +42,12 @@ std::string Clean(const std::string& text) {
 
 void FillDatabase(const observe::DatabaseCall& call,
                   google::protobuf::Map<std::string, std::string>& attributes) {
-  attributes["db.system.name"] = std::string(call.system);
-  for (const auto& [key, value] :
-       {std::pair("db.operation.name", &call.operation),
-        std::pair("db.collection.name", &call.collection),
-        std::pair("db.query.summary", &call.summary), std::pair("db.namespace", &call.name_space),
-        std::pair("db.response.status_code", &call.status)}) {
-    if (!value->empty()) {
-      attributes[key] = Clean(*value);
-    }
-  }
-  if (call.returned_rows >= 0) {
-    attributes["db.response.returned_rows"] = std::to_string(call.returned_rows);
-  }
-  if (call.affected_rows >= 0) {
-    attributes["weir.db.affected_rows"] = std::to_string(call.affected_rows);
-  }
-  if (call.batch_size > 1) {
-    attributes["db.operation.batch.size"] = std::to_string(call.batch_size);
-  }
+  observe::DescribeCall(
+      call,
+      [&](const char* name, std::string_view value) {
+        attributes[name] = Clean(std::string(value));
+      },
+      [&](const char* name, std::int64_t value) { attributes[name] = std::to_string(value); });
 }
 
 void FillSpan(const telemetry::StoredSpan& from, const std::string& node, v1::TraceSpan& to) {

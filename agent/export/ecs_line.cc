@@ -6,6 +6,7 @@
 
 #include "agent/export/access_log_line.h"
 #include "agent/export/party_name.h"
+#include "agent/observe/database_attributes.h"
 #include "agent/observe/error_type.h"
 
 namespace weir::telemetry {
@@ -160,18 +161,12 @@ void AppendDatabase(const Flow& flow, Object& object) {
   if (flow.database == nullptr) {
     return;
   }
-  const observe::DatabaseCall& call = *flow.database;
-  object.Text("db.system.name", call.system);
-  object.Text("db.operation.name", call.operation);
-  object.Text("db.query.summary", call.summary);
-  object.Text("db.namespace", call.name_space);
-  object.Text("db.response.status_code", call.status);
-  if (call.returned_rows >= 0) {
-    object.Number("db.response.returned_rows", static_cast<std::uint64_t>(call.returned_rows));
-  }
-  if (call.affected_rows >= 0) {
-    object.Number("weir.db.affected_rows", static_cast<std::uint64_t>(call.affected_rows));
-  }
+  observe::DescribeCall(
+      *flow.database,
+      [&](std::string_view name, std::string_view value) { object.Text(name, value); },
+      [&](std::string_view name, std::int64_t value) {
+        object.Number(name, static_cast<std::uint64_t>(value));
+      });
 }
 
 void AppendOwn(const Record& record, Object& object) {

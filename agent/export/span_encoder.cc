@@ -10,6 +10,7 @@
 #include "agent/base/check.h"
 #include "agent/export/otlp_fields.h"
 #include "agent/export/wire.h"
+#include "agent/observe/database_attributes.h"
 #include "agent/observe/error_type.h"
 #include "agent/observe/grpc_status.h"
 #include "agent/observe/span_event.h"
@@ -211,27 +212,10 @@ void SpanEncoder::GrpcAttributes(const HttpExchange& http) {
   }
 }
 
-// By the conventions for database client spans. Of rows they know the returned ones.
 void SpanEncoder::DatabaseAttributes(const observe::DatabaseCall& call) {
-  Text("db.system.name", call.system);
-  for (const auto& [key, value] :
-       {std::pair("db.operation.name", &call.operation),
-        std::pair("db.collection.name", &call.collection),
-        std::pair("db.query.summary", &call.summary), std::pair("db.namespace", &call.name_space),
-        std::pair("db.response.status_code", &call.status)}) {
-    if (!value->empty()) {
-      Text(key, *value);
-    }
-  }
-  if (call.returned_rows >= 0) {
-    Number("db.response.returned_rows", call.returned_rows);
-  }
-  if (call.affected_rows >= 0) {
-    Number("weir.db.affected_rows", call.affected_rows);
-  }
-  if (call.batch_size > 1) {
-    Number("db.operation.batch.size", call.batch_size);
-  }
+  observe::DescribeCall(
+      call, [this](std::string_view name, std::string_view value) { Text(name, value); },
+      [this](std::string_view name, std::int64_t value) { Number(name, value); });
 }
 
 void SpanEncoder::ConnectionAttributes(const Record& record) {
