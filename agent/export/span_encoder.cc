@@ -45,7 +45,7 @@ constexpr std::string_view kOther = "_OTHER";
 constexpr std::uint16_t kHttpOk = 200;
 constexpr std::int16_t kGrpcUnimplemented = 12;
 
-bool IsConnection(const Flow& flow) {
+bool IsWholeConnection(const Flow& flow) {
   return !flow.is_request && !flow.http;
 }
 
@@ -64,7 +64,7 @@ std::string_view SpanName(const Flow& flow, const HttpExchange& http) {
   if (flow.database != nullptr) {
     return flow.database->name();
   }
-  if (IsConnection(flow)) {
+  if (IsWholeConnection(flow)) {
     return observe::kConnectionSpanName;
   }
   if (http.is_grpc) {
@@ -340,7 +340,7 @@ void SpanEncoder::AppendSpan(const Record& record, std::string& out) {
   if (record.flow.database != nullptr) {
     DatabaseAttributes(*record.flow.database);
     PeerAttributes(record);
-  } else if (IsConnection(record.flow)) {
+  } else if (IsWholeConnection(record.flow)) {
     ConnectionAttributes(record);
     PeerAttributes(record);
   } else {
