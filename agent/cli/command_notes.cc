@@ -102,6 +102,22 @@ const std::map<std::string_view, CommandNotes>& AllNotes() {
       {"weir config check",
        {.examples = {{"weir config check /etc/weir/mesh.d", "before it is rolled out"}},
         .text = "Says what a running agent would say, and exits 1 if it would refuse them."}},
+      {"weir policy explain",
+       {.examples = {{"weir policy explain --from crm/gateway --to crm/orders",
+                      "may it, by which rule, and what would change that?"},
+                     {"weir policy explain --from outside --to crm/gateway",
+                      "plain text from outside the mesh"},
+                     {"weir policy explain --from crm/gateway --to crm/orders --documents ./mesh.d "
+                      "--trust-domain example.org",
+                      "before the documents are rolled out"}},
+        .text =
+            "The answer comes from the files, as an agent would take them: what a running agent "
+            "decided is in `weir flows --verdict deny -o wide`, with the rule's name.\n"
+            "Exit code 0 when it may, 1 when it may not or the files are not good."}},
+      {"weir policy show",
+       {.examples = {{"weir policy show crm/orders", "its mode, and each rule with its document"}},
+        .text = "A denial wins over whatever else is said, then allowWithShadowDeny, then allow. "
+                "Whom no rule is for may not."}},
       {"weir ca init",
        {.examples = {{"weir ca init --trust-domain example.org --dir ./ca",
                       "the root's key stays where this runs, never on a node"}},

@@ -307,6 +307,44 @@ void AddViews(CLI::App& root, Options& options) {
   AddOutput(*certs, options.certs.output, "text|json|yaml|name|custom=|template=");
 }
 
+// Where both policy commands have the mesh from.
+void AddPolicyFiles(CLI::App& command, PolicyOptions& options) {
+  command
+      .add_option("--documents", options.documents,
+                  "the directory of documents (the one that agent.yaml names)")
+      ->type_name("DIR");
+  command
+      .add_option("--agent-config", options.agent_config,
+                  "this node's configuration (/etc/weir/agent.yaml)")
+      ->type_name("FILE");
+  command
+      .add_option("--trust-domain", options.trust_domain,
+                  "of the mesh, instead of an agent.yaml; needs --documents")
+      ->type_name("DOMAIN")
+      ->needs("--documents");
+}
+
+void AddPolicy(CLI::App& root, PolicyOptions& options) {
+  CLI::App* policy = AddCommand(root, "policy", "who may call whom, and why");
+  policy->require_subcommand(1);
+  CLI::App* explain = AddCommand(*policy, "explain", "say whether one may call another, and why");
+  explain->add_option("--from", options.from, "who calls: a workload, a SPIFFE ID, or `outside`")
+      ->type_name("NS/NAME")
+      ->required();
+  explain->add_option("--to", options.to, "the workload that is called")
+      ->type_name("NS/NAME")
+      ->required();
+  explain->add_option("--port", options.port, "its port (its first inbound)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65535));
+  explain->add_option("--sni", options.server_name, "the server that the caller's own TLS asks for")
+      ->type_name("NAME");
+  AddPolicyFiles(*explain, options);
+  CLI::App* show = AddCommand(*policy, "show", "list the rules that are in force for a workload");
+  show->add_option("workload", options.to, "namespace/name")->required();
+  AddPolicyFiles(*show, options);
+}
+
 void AddFiles(CLI::App& root, Options& options) {
   CLI::App* config = AddCommand(root, "config", "work with configuration files");
   config->require_subcommand(1);
@@ -316,6 +354,8 @@ void AddFiles(CLI::App& root, Options& options) {
       ->add_option("--agent-config", options.config_check.agent_config,
                    "validate this agent.yaml with them")
       ->type_name("FILE");
+
+  AddPolicy(root, options.policy);
 
   CLI::App* ca = AddCommand(root, "ca", "make the certificate authority's files");
   ca->require_subcommand(1);

@@ -24,7 +24,7 @@ namespace weir::cli {
 namespace {
 
 using Command = int (*)(const Options&);
-constexpr std::array<std::pair<std::string_view, Command>, 12> kCommands = {
+constexpr std::array<std::pair<std::string_view, Command>, 14> kCommands = {
     {{"flows", RunFlows},
      {"status", RunStatus},
      {"check", RunCheck},
@@ -34,6 +34,8 @@ constexpr std::array<std::pair<std::string_view, Command>, 12> kCommands = {
      {"workloads", RunWorkloads},
      {"certs", RunCerts},
      {"config check", RunConfigCheck},
+     {"policy explain", RunPolicyExplain},
+     {"policy show", RunPolicyShow},
      {"ca init", RunCaInit},
      {"ca node", RunCaNode},
      {"uninstall-node", RunUninstallNode}}};

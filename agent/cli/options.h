@@ -149,6 +149,17 @@ struct ConfigCheckOptions {
   std::string agent_config;
 };
 
+// Of both policy commands: the files that the answer comes from, and the question.
+struct PolicyOptions {
+  std::string agent_config = "/etc/weir/agent.yaml";
+  std::string documents;     // a directory; empty: agent.yaml's
+  std::string trust_domain;  // not empty: without an agent.yaml
+  std::string from;          // a workload, a SPIFFE ID, or "outside"
+  std::string to;
+  std::uint16_t port = 0;  // 0: the first inbound's
+  std::string server_name;
+};
+
 struct CaInitOptions {
   std::string trust_domain;
   std::string directory = "/etc/weir/ca";
@@ -175,6 +186,7 @@ struct Options {
   ListOptions workloads;
   ListOptions certs;
   ConfigCheckOptions config_check;
+  PolicyOptions policy;
   CaInitOptions ca_init;
   CaNodeOptions ca_node;
   std::string completion_shell;

@@ -18,6 +18,8 @@ int RunTop(const Options& options);
 int RunWorkloads(const Options& options);
 int RunCerts(const Options& options);
 int RunConfigCheck(const Options& options);
+int RunPolicyExplain(const Options& options);
+int RunPolicyShow(const Options& options);
 int RunCaInit(const Options& options);
 int RunCaNode(const Options& options);
 int RunUninstallNode(const Options& options);

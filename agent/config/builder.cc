@@ -14,6 +14,7 @@
 #include "agent/config/agent_config.h"
 #include "agent/config/document_readers.h"
 #include "agent/config/documents.h"
+#include "agent/config/permissions.h"
 #include "agent/config/resource.h"
 #include "agent/config/target.h"
 #include "agent/config/yaml.h"
@@ -46,7 +47,8 @@ class Build {
         result_(result),
         tls_policies_(FromWeakToStrong(documents.tls_policies)),
         trace_policies_(FromWeakToStrong(documents.trace_policies)),
-        metric_policies_(FromWeakToStrong(documents.metric_policies)) {
+        metric_policies_(FromWeakToStrong(documents.metric_policies)),
+        permissions_(documents) {
     for (const WorkloadConfig& workload : agent.workloads) {
       configured_.emplace(workload.display_name(), &workload);
     }
@@ -57,6 +59,8 @@ class Build {
   // The workload of agent.yaml as this node treats it; null after an error.
   std::shared_ptr<const model::LocalWorkload> MakeLocal(const WorkloadConfig& config,
                                                         model::LocalId id);
+  // Warns of permissions without an effect; after MakeWorkloads.
+  void CheckPermissions();
   void AddBundles();
   // What agent.yaml says takes the place of what documents say.
   void OverrideBackends();
@@ -90,6 +94,7 @@ class Build {
   PolicyList tls_policies_;
   PolicyList trace_policies_;
   PolicyList metric_policies_;
+  PermissionCompiler permissions_;
   std::map<std::string, const WorkloadConfig*> configured_;  // by display name
   std::map<std::string, Entry> entries_;                     // by display name
 };
@@ -320,6 +325,7 @@ std::shared_ptr<const model::LocalWorkload> Build::MakeLocal(const WorkloadConfi
     local->workload = found->second.workload;
     local->tls_mode = ModeOf(document);
     local->trace = TraceOf(document, id);
+    local->permissions = permissions_.PermissionsOf(document);
     local->on_agent_down = document.on_agent_down.value_or(local->on_agent_down);
     facts.labels = document.envelope.labels;
     facts.kubernetes = document.envelope.kubernetes;
@@ -406,6 +412,15 @@ void Build::AddMetrics(const WorkloadConfig& config) {
   }
 }
 
+void Build::CheckPermissions() {
+  std::vector<std::string> identities;
+  for (const auto& [name, entry] : entries_) {
+    identities.push_back(entry.workload->identity.uri());
+  }
+  std::ranges::sort(identities);
+  permissions_.Check(identities, result_.diagnostics);
+}
+
 void Build::AddBundles() {
   for (const MeshTrustDocument& trust : documents_.trusts) {
     result_.extra_bundles[trust.trust_domain] += trust.bundle_pem;
@@ -466,6 +481,7 @@ BuildResult SnapshotBuilder::Build(const AgentConfig& agent, const DocumentSet& 
   }
   CheckAccessLogs(documents, agent.telemetry.access_log_directory, result.diagnostics);
   result.access_logs = std::make_shared<const model::AccessLogs>(std::move(logs));
+  build.CheckPermissions();
   build.AddBundles();
   build.OverrideBackends();
   if (!result.diagnostics.ok()) {

@@ -28,7 +28,10 @@ AgentConfig AnyAgent() {
 
 std::string CheckReport::ToText() const {
   std::string text = config::ToText(diagnostics.all());
-  text += Count(document_count, "document") + ", " + Count(workload_count, "workload") + ": ";
+  text += Count(document_count, "document") + ", " + Count(workload_count, "workload");
+  text += permission_count == 0 ? ": "
+                                : ", " + Count(permission_count, "permission document") + " (" +
+                                      Count(rule_count, "rule") + "): ";
   text += ok() ? "ok" : Count(diagnostics.error_count(), "error");
   const std::size_t warnings = diagnostics.Warnings().size();
   text += warnings == 0 ? "\n" : ", " + Count(warnings, "warning") + "\n";
@@ -45,6 +48,10 @@ CheckReport CheckDirectory(const std::string& directory, const std::string& agen
   const DocumentSet documents = ParseDocuments(files, report.diagnostics);
   report.document_count = documents.document_count;
   report.workload_count = documents.dataplanes.size();
+  report.permission_count = documents.permissions.size();
+  for (const PermissionDocument& document : documents.permissions) {
+    report.rule_count += document.entries.size() + document.from.size();
+  }
   // A broken agent.yaml would only add findings that follow from it.
   if (agent_ok) {
     const BuildResult result = SnapshotBuilder().Build(agent, documents, std::set<std::string>());

@@ -12,6 +12,8 @@ struct CheckReport {
   Diagnostics diagnostics;
   std::size_t document_count = 0;
   std::size_t workload_count = 0;
+  std::size_t permission_count = 0;  // MeshTrafficPermission documents
+  std::size_t rule_count = 0;        // entries of them
 
   [[nodiscard]] bool ok() const { return diagnostics.ok(); }
   // The findings, one per line, and a last line that sums up.

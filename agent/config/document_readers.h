@@ -24,6 +24,7 @@ void ReadMeshTls(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshTrace(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshMetric(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadMeshAccessLog(Fields& body, const Envelope& envelope, DocumentSet& set);
+void ReadMeshTrafficPermission(Fields& body, const Envelope& envelope, DocumentSet& set);
 void ReadTraceBackend(Fields& body, const Envelope& envelope, DocumentSet& set);
 
 // The `targetRef` of a policy; the whole mesh when absent.

@@ -40,20 +40,21 @@ struct KindRule {
   bool flat = false;
 };
 
-constexpr std::array<KindRule, 9> kActedOn{{
+constexpr std::array<KindRule, 10> kActedOn{{
     {.kind = "Dataplane", .read = ReadDataplane, .flat = true},
     {.kind = "Mesh", .read = ReadMesh, .flat = true},
     {.kind = "MeshIdentity", .read = ReadMeshIdentity},
     {.kind = "MeshTrust", .read = ReadMeshTrust},
     {.kind = "MeshTLS", .read = ReadMeshTls},
     {.kind = "MeshTrace", .read = ReadMeshTrace},
+    {.kind = "MeshTrafficPermission", .read = ReadMeshTrafficPermission},
     {.kind = "MeshAccessLog", .read = ReadMeshAccessLog},
     {.kind = "MeshMetric", .read = ReadMeshMetric},
     {.kind = "MeshOpenTelemetryBackend", .read = ReadTraceBackend},
 }};
 
 // Kuma's other kinds, 2.x and 3.0: valid, without effect here.
-constexpr std::array<std::string_view, 52> kNotActedOn{"AccessRole",
+constexpr std::array<std::string_view, 51> kNotActedOn{"AccessRole",
                                                        "AccessRoleBinding",
                                                        "CircuitBreaker",
                                                        "Config",
@@ -85,7 +86,6 @@ constexpr std::array<std::string_view, 52> kNotActedOn{"AccessRole",
                                                        "MeshService",
                                                        "MeshTCPRoute",
                                                        "MeshTimeout",
-                                                       "MeshTrafficPermission",
                                                        "OPAPolicy",
                                                        "ProxyTemplate",
                                                        "RateLimit",
@@ -229,8 +229,8 @@ void ReportUnknownKind(const Fields& root, const Envelope& envelope) {
 
 void WarnNotActedOn(const Envelope& envelope, Diagnostics& diagnostics) {
   std::string text = envelope.kind + " \"" + envelope.display_name() + "\" is not acted on";
-  if (envelope.kind == "MeshTrafficPermission" || envelope.kind == "TrafficPermission") {
-    text += " yet: strict workloads admit every verified workload of the trust domain";
+  if (envelope.kind == "TrafficPermission") {
+    text += ": who may call whom is said by MeshTrafficPermission";
   }
   diagnostics.Warn(envelope.place, std::move(text));
 }

@@ -12,6 +12,7 @@
 #include "agent/config/diagnostic.h"
 #include "agent/config/target.h"
 #include "agent/model/access_logs.h"
+#include "agent/model/permissions.h"
 #include "agent/model/snapshot.h"
 
 namespace weir::config {
@@ -109,6 +110,27 @@ struct AccessLogDocument {
   std::map<std::string, OtlpTarget> otlp;
 };
 
+// One entry of a MeshTrafficPermission's `deny`, `allowWithShadowDeny` or `allow`.
+struct PermissionEntry {
+  model::PermissionMatch match;
+  model::PermissionRulePtr rule;
+  Place place;
+};
+
+// One item of a MeshTrafficPermission's `from` (2.x).
+struct PermissionFrom {
+  TargetRef peer;
+  model::PermissionRulePtr rule;
+  Place place;
+};
+
+// A MeshTrafficPermission, in the form of one of the generations.
+struct PermissionDocument {
+  PolicyDocument policy;                 // whom it is for; without a configuration
+  std::vector<PermissionEntry> entries;  // of all its `rules`
+  std::vector<PermissionFrom> from;
+};
+
 struct MeshDocument {
   Envelope envelope;
   std::optional<model::TlsMode> mtls_mode;  // of the enabled backend (2.x)
@@ -146,6 +168,7 @@ struct DocumentSet {
   std::vector<PolicyDocument> trace_policies;
   std::vector<PolicyDocument> metric_policies;
   std::vector<AccessLogDocument> access_logs;
+  std::vector<PermissionDocument> permissions;
   std::vector<MeshIdentityDocument> identities;
   std::vector<MeshTrustDocument> trusts;
   std::vector<TraceBackendDocument> trace_backends;

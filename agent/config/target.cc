@@ -29,15 +29,18 @@ bool HasAll(const std::map<std::string, std::string>& wanted,
 }
 
 // 2.x tags: those of an inbound together with the labels, which 3.0 has in their place.
-bool HasTags(const DataplaneDocument& workload, std::map<std::string, std::string> tags) {
-  if (HasAll(tags, workload.envelope.labels)) {
-    return true;
-  }
-  return std::ranges::any_of(workload.inbounds, [&](const DataplaneInbound& inbound) {
-    std::map<std::string, std::string> present = inbound.tags;
-    present.insert(workload.envelope.labels.begin(), workload.envelope.labels.end());
-    return HasAll(tags, present);
-  });
+bool InboundHasTags(const DataplaneDocument& workload, const DataplaneInbound& inbound,
+                    const std::map<std::string, std::string>& tags) {
+  std::map<std::string, std::string> present = inbound.tags;
+  present.insert(workload.envelope.labels.begin(), workload.envelope.labels.end());
+  return HasAll(tags, present);
+}
+
+bool HasTags(const DataplaneDocument& workload, const std::map<std::string, std::string>& tags) {
+  return HasAll(tags, workload.envelope.labels) ||
+         std::ranges::any_of(workload.inbounds, [&](const DataplaneInbound& inbound) {
+           return InboundHasTags(workload, inbound, tags);
+         });
 }
 
 bool IsSystem(const Envelope& envelope) {
@@ -59,6 +62,15 @@ std::string DisplayName(const Envelope& envelope) {
   return label.empty() ? envelope.name : label;
 }
 
+// Mesh, namespace and kind of proxy: where a policy counts at all.
+bool IsInReach(const PolicyDocument& policy, const DataplaneDocument& workload) {
+  const Envelope& envelope = policy.envelope;
+  const TargetRef& target = policy.target;
+  return envelope.mesh == workload.envelope.mesh &&
+         (workload.gateway ? target.gateways : target.sidecars) &&
+         (IsSystem(envelope) || envelope.ns == workload.ns);
+}
+
 // Everything but the name, from weak to strong.
 auto Strength(const PolicyDocument& policy) {
   const TargetRef& target = policy.target;
@@ -70,11 +82,8 @@ auto Strength(const PolicyDocument& policy) {
 }  // namespace
 
 bool Selects(const PolicyDocument& policy, const DataplaneDocument& workload) {
-  const Envelope& envelope = policy.envelope;
   const TargetRef& target = policy.target;
-  if (envelope.mesh != workload.envelope.mesh ||
-      !(workload.gateway ? target.gateways : target.sidecars) ||
-      (!IsSystem(envelope) && envelope.ns != workload.ns)) {
+  if (!IsInReach(policy, workload)) {
     return false;
   }
   switch (target.kind) {
@@ -82,19 +91,44 @@ bool Selects(const PolicyDocument& policy, const DataplaneDocument& workload) {
       return true;
     case TargetKind::kDataplane:
       return target.name.empty() ? HasAll(target.labels, workload.envelope.labels)
-                                 : IsNamed(target, envelope, workload);
+                                 : IsNamed(target, policy.envelope, workload);
     case TargetKind::kMeshSubset:
-      return HasTags(workload, target.tags);
+    case TargetKind::kMeshService:
+    case TargetKind::kMeshServiceSubset:
+      return HasTags(workload, TagsOf(target));
     case TargetKind::kMeshGateway:
       return false;  // built-in gateways are no workloads of weir's
-    case TargetKind::kMeshService:
-    case TargetKind::kMeshServiceSubset: {
-      auto tags = target.tags;
-      tags.emplace(kServiceTag, target.name);
-      return HasTags(workload, std::move(tags));
-    }
   }
   return false;
+}
+
+bool SelectsInbound(const PolicyDocument& policy, const DataplaneDocument& workload,
+                    const DataplaneInbound* inbound) {
+  const TargetRef& target = policy.target;
+  const std::string& section = target.section_name;
+  if (!section.empty() &&
+      (inbound == nullptr || !NamesInbound(section, inbound->port, inbound->name))) {
+    return false;
+  }
+  if (target.kind != TargetKind::kMeshSubset && target.kind != TargetKind::kMeshService &&
+      target.kind != TargetKind::kMeshServiceSubset) {
+    return Selects(policy, workload);
+  }
+  return IsInReach(policy, workload) &&
+         (inbound == nullptr ? HasAll(TagsOf(target), workload.envelope.labels)
+                             : InboundHasTags(workload, *inbound, TagsOf(target)));
+}
+
+std::map<std::string, std::string> TagsOf(const TargetRef& peer) {
+  auto tags = peer.tags;
+  if (peer.kind == TargetKind::kMeshService || peer.kind == TargetKind::kMeshServiceSubset) {
+    tags.emplace(kServiceTag, peer.name);
+  }
+  return tags;
+}
+
+bool NamesPeer(const TargetRef& peer, const DataplaneDocument& workload) {
+  return peer.kind == TargetKind::kMesh || HasTags(workload, TagsOf(peer));
 }
 
 bool NamesInbound(const std::string& section_name, std::uint16_t port, const std::string& name) {
@@ -108,6 +142,10 @@ bool IsWeaker(const PolicyDocument& left, const PolicyDocument& right) {
     return left_strength < right_strength;
   }
   return DisplayName(left.envelope) > DisplayName(right.envelope);
+}
+
+bool AreEquallyStrong(const PolicyDocument& left, const PolicyDocument& right) {
+  return Strength(left) == Strength(right);
 }
 
 TargetRef ReadTargetRef(Fields& body) {

@@ -8,6 +8,7 @@
 namespace weir::config {
 
 struct DataplaneDocument;
+struct DataplaneInbound;
 struct PolicyDocument;
 
 // What a top-level targetRef names, both generations; weakest first, as Kuma orders them.
@@ -35,6 +36,16 @@ struct TargetRef {
 // Whether `policy` is for `workload` as a whole, its sectionName aside.
 bool Selects(const PolicyDocument& policy, const DataplaneDocument& workload);
 
+// The same for one inbound alone, whose sectionName and tags count; null stands for a port
+// that is none of the workload's inbounds.
+bool SelectsInbound(const PolicyDocument& policy, const DataplaneDocument& workload,
+                    const DataplaneInbound* inbound);
+
+// Whether the `targetRef` of an item of `from` names `workload`: the whole mesh, or by tags.
+bool NamesPeer(const TargetRef& peer, const DataplaneDocument& workload);
+// The tags that NamesPeer asks for.
+std::map<std::string, std::string> TagsOf(const TargetRef& peer);
+
 // Whether a sectionName (never empty) names the inbound {port, name}.
 bool NamesInbound(const std::string& section_name, std::uint16_t port, const std::string& name);
 
@@ -42,5 +53,7 @@ bool NamesInbound(const std::string& section_name, std::uint16_t port, const std
 // without sectionName before with, origin global before zone, system role before the
 // workload's owner, and of equals the alphabetically first name is the strongest.
 bool IsWeaker(const PolicyDocument& left, const PolicyDocument& right);
+// Whether only the names order them.
+bool AreEquallyStrong(const PolicyDocument& left, const PolicyDocument& right);
 
 }  // namespace weir::config

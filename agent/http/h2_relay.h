@@ -55,7 +55,13 @@ enum class H2Reject : std::uint8_t {
   kHeadersTooLarge,  // answered 431, never seen by the server
   kRefused,          // too many streams; RST_STREAM(REFUSED_STREAM), the same
   kBadResponse,      // malformed or too large an answer, or trailers of either side
+  kForbidden,        // answered 403, or gRPC's PERMISSION_DENIED; never seen by the server
 };
+inline constexpr std::uint16_t kH2ForbiddenStatus = 403;
+inline constexpr std::int16_t kGrpcPermissionDenied = 7;
+
+// What becomes of a good request.
+enum class H2Admission : std::uint8_t { kPass, kRefuse, kForbid };
 
 // How a stream that was passed on ended.
 struct H2StreamEnd {
@@ -74,16 +80,16 @@ class H2RelayHandler {
   H2RelayHandler& operator=(const H2RelayHandler&) = delete;
 
   // A good request opens stream `id`. `fields` is its list, which may be changed before it
-  // is sent on; what is added must live until the next call of Receive. False: refuse it.
-  virtual bool OnRequest(std::uint32_t id, const H2RequestHead& head,
-                         std::vector<H2Field>& fields) noexcept = 0;
+  // is sent on; what is added must live until the next call of Receive.
+  virtual H2Admission OnRequest(std::uint32_t id, const H2RequestHead& head,
+                                std::vector<H2Field>& fields) noexcept = 0;
   // A request that is not passed on; `head` holds what was understood of it.
   virtual void OnRejected(H2Reject why, const H2RequestHead& head) noexcept = 0;
   // A head of an answer, interim ones included.
   virtual void OnResponse(std::uint32_t id, const H2ResponseHead& head) noexcept = 0;
   // The answer's trailers.
   virtual void OnTrailers(std::uint32_t id, const H2FieldList& fields) noexcept = 0;
-  // Exactly once for each OnRequest that gave true, unless the connection ends before.
+  // Exactly once for each OnRequest that gave kPass, unless the connection ends before.
   virtual void OnStreamEnd(std::uint32_t id, const H2StreamEnd& end) noexcept = 0;
 
  protected:
@@ -222,6 +228,7 @@ class H2Relay {
   void ListFields();
   void SendFields(Turn& turn, const BlockEnd& end, Stream& stream);
   void SendList(Turn& turn, const BlockEnd& end, Stream& stream);
+  void AnswerRequest(Turn& turn, const BlockEnd& end, std::span<const H2Field> answer);
   void RejectRequest(Turn& turn, const BlockEnd& end, H2Reject why, const H2RequestHead& head);
   void KillStream(Turn& turn, std::uint32_t id, Stream& stream, H2Error code);
   void Bury(std::uint32_t id, Stream& stream);

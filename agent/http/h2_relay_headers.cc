@@ -12,6 +12,17 @@ namespace {
 // will have taken notice.
 constexpr std::size_t kMaxDeadStreams = 128;
 
+constexpr std::array<H2Field, 2> kTooLargeAnswer = {
+    {{.name = ":status", .value = "431"}, {.name = "content-length", .value = "0"}}};
+constexpr std::array<H2Field, 2> kForbiddenAnswer = {
+    {{.name = ":status", .value = "403"}, {.name = "content-length", .value = "0"}}};
+// Trailers only, as gRPC over HTTP/2 has it; 7 is PERMISSION_DENIED.
+constexpr std::array<H2Field, 4> kDeniedCallAnswer = {
+    {{.name = ":status", .value = "200"},
+     {.name = "content-type", .value = "application/grpc"},
+     {.name = "grpc-status", .value = "7"},
+     {.name = "grpc-message", .value = "forbidden by policy"}}};
+
 void AppendBlockFrame(ByteSink& sink, const H2FrameHeader& header,
                       std::span<const std::uint8_t> front, std::span<const std::uint8_t> rest) {
   H2FrameHeader whole = header;
@@ -95,37 +106,62 @@ void H2Relay::OnRequestBlock(Turn& turn, const BlockEnd& end, bool too_large) {
     return;
   }
   ListFields();
-  if (open_streams() >= limits_.max_streams ||
-      !handler_.OnRequest(end.stream_id, head, scratch_.list)) {
-    RejectRequest(turn, end, H2Reject::kRefused, head);
-    return;
+  const H2Admission admission = open_streams() >= limits_.max_streams
+                                    ? H2Admission::kRefuse
+                                    : handler_.OnRequest(end.stream_id, head, scratch_.list);
+  switch (admission) {
+    case H2Admission::kPass:
+      SendList(turn, end, streams_[end.stream_id]);
+      return;
+    case H2Admission::kRefuse:
+      RejectRequest(turn, end, H2Reject::kRefused, head);
+      return;
+    case H2Admission::kForbid:
+      RejectRequest(turn, end, H2Reject::kForbidden, head);
+      return;
   }
-  Stream& stream = streams_[end.stream_id];
-  SendList(turn, end, stream);
 }
 
 // The server never hears of it.
 void H2Relay::RejectRequest(Turn& turn, const BlockEnd& end, H2Reject why,
                             const H2RequestHead& head) {
+  const bool is_grpc = IsGrpcContentType(head.content_type);
   handler_.OnRejected(why, head);
-  if (!turn.dir.guard.Allow(FloodGuard::Kind::kRejectedStream)) {
+  // An honest client may make many calls that it has no right to.
+  const auto kind =
+      why == H2Reject::kForbidden ? FloodGuard::Kind::kReset : FloodGuard::Kind::kRejectedStream;
+  if (!turn.dir.guard.Allow(kind)) {
     Fail(turn, H2Error::kEnhanceYourCalm,
-         why == H2Reject::kRefused ? H2Violation::kTooManyStreams
-                                   : H2Violation::kRejectedStreamFlood);
+         why == H2Reject::kRefused ? H2Violation::kTooManyStreams : FloodGuard::ViolationOf(kind));
     return;
   }
   if (!end.ends_stream) {
     Bury(end.stream_id, streams_[end.stream_id]);
   }
-  if (why != H2Reject::kHeadersTooLarge) {
-    InjectReset(turn, H2Side::kClient, end.stream_id,
-                why == H2Reject::kRefused ? H2Error::kRefusedStream : H2Error::kProtocolError);
-    return;
+  switch (why) {
+    case H2Reject::kBadRequest:
+    case H2Reject::kBadResponse:
+      InjectReset(turn, H2Side::kClient, end.stream_id, H2Error::kProtocolError);
+      return;
+    case H2Reject::kRefused:
+      InjectReset(turn, H2Side::kClient, end.stream_id, H2Error::kRefusedStream);
+      return;
+    case H2Reject::kHeadersTooLarge:
+      AnswerRequest(turn, end, kTooLargeAnswer);
+      return;
+    case H2Reject::kForbidden:
+      AnswerRequest(turn, end,
+                    is_grpc ? std::span<const H2Field>(kDeniedCallAnswer)
+                            : std::span<const H2Field>(kForbiddenAnswer));
+      return;
   }
-  static constexpr std::array<H2Field, 2> kAnswer = {
-      {{.name = ":status", .value = "431"}, {.name = "content-length", .value = "0"}}};
+}
+
+// An answer without a body: DATA of the relay's own would count against windows that the
+// server keeps account of.
+void H2Relay::AnswerRequest(Turn& turn, const BlockEnd& end, std::span<const H2Field> answer) {
   scratch_.block.assign(kH2FrameHeaderBytes, 0);
-  From(H2Side::kServer).encoder.Encode(kAnswer, scratch_.block);
+  From(H2Side::kServer).encoder.Encode(answer, scratch_.block);
   scratch_.block[2] = static_cast<std::uint8_t>(scratch_.block.size() - kH2FrameHeaderBytes);
   scratch_.block[3] = static_cast<std::uint8_t>(H2FrameType::kHeaders);
   scratch_.block[4] = kH2FlagEndHeaders | kH2FlagEndStream;

@@ -11,6 +11,7 @@
 
 #include "agent/base/ip.h"
 #include "agent/model/identity.h"
+#include "agent/model/permissions.h"
 
 namespace weir::model {
 
@@ -144,6 +145,7 @@ struct LocalWorkload {
   RuntimeHooks runtime_hooks{};
   TraceSettings trace;
   ServiceResource resource;
+  WorkloadPermissions permissions{};  // who may call it
 };
 
 // Limits that the data path keeps; defaults are the documented ones.

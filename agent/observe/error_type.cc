@@ -17,7 +17,6 @@ bool IsFailure(Reason reason) {
     case Reason::kBadRequest:
     case Reason::kUriTooLong:
     case Reason::kHeadersTooLarge:
-    case Reason::kPolicyDenied:
       return false;
     case Reason::kNoOriginalDestination:
     case Reason::kNoIdentity:
@@ -43,6 +42,7 @@ bool IsFailure(Reason reason) {
     case Reason::kLimitReached:
     case Reason::kDraining:
     case Reason::kNamespaceGone:
+    case Reason::kPolicyDenied:  // has a status, too, but not the application's
     case Reason::kInternal:
       return true;
   }

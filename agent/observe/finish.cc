@@ -219,6 +219,7 @@ Record FinishRequest(const Flow& connection, const ExchangeResult& exchange,
   flow.is_request = true;
   flow.verdict = RequestVerdict(connection.verdict, exchange.reason);
   flow.reason = exchange.reason;
+  flow.policy = exchange.policy.empty() ? connection.policy : exchange.policy;
   TakeFacts(exchange, flow);
   flow.bytes_sent = exchange.bytes_sent;
   flow.bytes_received = exchange.bytes_received;

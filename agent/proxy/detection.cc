@@ -106,6 +106,9 @@ void StreamSession::Decide(http::Detected detected) {
   if (said && detected != http::Detected::kTls) {
     detected = http::Detected::kOpaque;  // Redis knows a GET, too
   }
+  if (!StaysAdmitted(detected)) {
+    return;
+  }
   switch (detected) {
     case http::Detected::kHttp1:
       StartHttp1();
@@ -170,7 +173,8 @@ void StreamSession::StartHttp1() {
                                   .max_header_count = limits.max_header_count},
                        .h2_limits = Http2Limits(),
                        .trace = TraceOptions(),
-                       .keep_query_values = context_.options.keep_query_values};
+                       .keep_query_values = context_.options.keep_query_values,
+                       .gate = this};
   if (client_side_ == nullptr && flow_.mtls == observe::MtlsState::kTunnel) {
     options.limits.max_header_bytes += kAddedHeaderBytes;
     options.limits.max_header_count += kAddedHeaderCount;
@@ -187,7 +191,8 @@ void StreamSession::StartHttp1() {
 void StreamSession::StartHttp2() {
   const Http2Options options{.limits = Http2Limits(),
                              .trace = TraceOptions(),
-                             .keep_query_values = context_.options.keep_query_values};
+                             .keep_query_values = context_.options.keep_query_values,
+                             .gate = this};
   relay_ =
       std::make_unique<Http2Relay>(context_.http, options, static_cast<ExchangeHandler&>(*this));
   flow_.protocol = Protocol::kHttp2;
@@ -272,7 +277,9 @@ void StreamSession::OnServerSpeaksFirst(io::Bytes bytes) {
   }
   context_.opaque.Remember(flow_.destination.endpoint, context_.loop.now());
   BecomeOpaque();
-  PassToDownstream(bytes);
+  if (!done()) {
+    PassToDownstream(bytes);
+  }
 }
 
 void StreamSession::OnClientTimer() {

@@ -24,8 +24,12 @@ using http::Http1Error;
 using http::Progress;
 using observe::Reason;
 
+constexpr std::uint16_t kForbiddenStatus = 403;
+
 Reason ReasonFor(std::uint16_t status) {
   switch (status) {
+    case 403:
+      return Reason::kPolicyDenied;
     case 408:
       return Reason::kHeaderTimeout;
     case 414:
@@ -39,6 +43,8 @@ Reason ReasonFor(std::uint16_t status) {
 
 std::string_view StatusText(std::uint16_t status) {
   switch (status) {
+    case 403:
+      return "403 Forbidden";
     case 408:
       return "408 Request Timeout";
     case 414:
@@ -107,6 +113,7 @@ Http1Relay::Http1Relay(Http1Context& context, const Http1Options& options, Excha
       h2_limits_(options.h2_limits),
       tracer_(options.trace),
       max_open_requests_(options.max_open_requests),
+      gate_(options.gate),
       keep_query_values_(options.keep_query_values) {}
 
 bool Http1Relay::blocked() const {
@@ -201,6 +208,11 @@ bool Http1Relay::TakeRequestHead(Run& run, const Output& out) {
   }
   tracer_.Start(context_.notes, context_.ids, exchange.result);
   SettleTrace(exchange);
+  if (!Admits(exchange.result)) {
+    FailRequest(exchange, kForbiddenStatus, "forbidden by policy");
+    return false;
+  }
+  handler_.OnRequestStart(exchange.result, open_.size());
   PassRequestHead(head, exchange, run, out);
   upgrade_pending_ = exchange.kind.is_connect || exchange.kind.wants_upgrade;
   request_body_ = http::BodyReader(request.framing);
@@ -220,7 +232,13 @@ void Http1Relay::SettleTrace(Exchange& exchange) {
       AdoptParent(*hint, exchange.result);
     }
   }
-  handler_.OnRequestStart(exchange.result, open_.size());
+}
+
+bool Http1Relay::Admits(observe::ExchangeResult& exchange) const {
+  const http::RequestHead& request = context_.request;
+  return gate_ == nullptr ||
+         gate_->AdmitsRequest(
+             {.method = request.method, .host = request.host, .path = request.path}, exchange);
 }
 
 void Http1Relay::PassRequestHead(const Head& head, Exchange& exchange, Run& run,

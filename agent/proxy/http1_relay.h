@@ -15,6 +15,7 @@
 #include "agent/model/snapshot.h"
 #include "agent/observe/finish.h"
 #include "agent/proxy/http_relay.h"
+#include "agent/proxy/request_gate.h"
 #include "agent/proxy/request_trace.h"
 #include "agent/seam/causality.h"
 
@@ -45,6 +46,7 @@ struct Http1Options {
   bool keep_query_values = false;
   // Requests that may be unanswered at the upstream; others wait here.
   std::size_t max_open_requests = kMaxOpenRequests;
+  RequestGate* gate = nullptr;  // null: everything is passed on
 };
 
 // ExchangeHandler is told of each request when it begins, if it is a good one, and exactly
@@ -141,6 +143,7 @@ class Http1Relay final : public HttpRelay {
   io::Bytes ProcessDownstream(std::string_view input, const Output& out);
   bool TakeRequestHead(Run& run, const Output& out);
   bool TakeRequestBody(Run& run);
+  [[nodiscard]] bool Admits(observe::ExchangeResult& exchange) const;
   void PassRequestHead(const Head& head, Exchange& exchange, Run& run, const Output& out);
   void AppendRequestHead(std::string_view head, const std::optional<http::H2cOffer>& offer,
                          const observe::ExchangeResult& exchange, io::ByteBuffer& out) const;
@@ -165,6 +168,7 @@ class Http1Relay final : public HttpRelay {
   http::Http1Limits limits_;
   http::H2RelayLimits h2_limits_;
   RequestTracer tracer_;
+  RequestGate* gate_;
   std::list<Exchange> open_;
   io::ByteBuffer request_head_;   // a head that is not complete
   io::ByteBuffer response_head_;  // the same from the upstream

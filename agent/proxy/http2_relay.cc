@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "agent/http/trace_headers.h"
+#include "agent/proxy/buffer_sink.h"
 #include "agent/proxy/describe_request.h"
 
 namespace weir::proxy {
@@ -12,19 +13,6 @@ namespace {
 
 using http::H2Side;
 using observe::Reason;
-
-// What a codec appends goes to the back of a buffer.
-class BufferSink final : public http::ByteSink {
- public:
-  explicit BufferSink(io::ByteBuffer& buffer) : buffer_(buffer) {}
-  [[nodiscard]] std::span<std::uint8_t> Prepare(std::size_t least) override {
-    return buffer_.Prepare(least);
-  }
-  void Commit(std::size_t count) override { buffer_.Commit(count); }
-
- private:
-  io::ByteBuffer& buffer_;
-};
 
 // Output of the session as the codec wants it, for one call.
 struct Sinks {
@@ -55,6 +43,12 @@ Reason ReasonOf(const http::H2StreamEnd& end) {
   return Reason::kInternal;
 }
 
+// How http::H2Relay answers a request that may not be made.
+void NoteDenial(observe::HttpExchange& http) {
+  http.status = http.is_grpc ? 200 : http::kH2ForbiddenStatus;
+  http.grpc_status = http.is_grpc ? http::kGrpcPermissionDenied : std::int16_t{-1};
+}
+
 void NoteGrpcStatus(std::string_view value, observe::HttpExchange& http) {
   if (const auto code = http::ParseGrpcStatus(value); code && http.is_grpc) {
     http.grpc_status = static_cast<std::int16_t>(*code);
@@ -67,6 +61,7 @@ Http2Relay::Http2Relay(Http1Context& context, const Http2Options& options, Excha
     : context_(context),
       handler_(handler),
       tracer_(options.trace),
+      gate_(options.gate),
       relay_(options.limits, context.h2_scratch, *this),
       head_began_(context.clock.Now()),
       keep_query_values_(options.keep_query_values) {}
@@ -160,19 +155,34 @@ Http2Relay::Exchange Http2Relay::Describe(const http::H2RequestHead& head) {
   return exchange;
 }
 
-bool Http2Relay::OnRequest(std::uint32_t id, const http::H2RequestHead& head,
-                           std::vector<http::H2Field>& fields) noexcept {
+http::H2Admission Http2Relay::OnRequest(std::uint32_t id, const http::H2RequestHead& head,
+                                        std::vector<http::H2Field>& fields) noexcept {
   if (text_bytes_ >= kMaxOpenTextBytes) {
-    return false;
+    return http::H2Admission::kRefuse;
   }
   Exchange& exchange = open_[id];
   exchange = Describe(head);
   Trace(fields, exchange);
+  if (!Admits(head, exchange.result)) {
+    Exchange denied = std::move(exchange);
+    open_.erase(id);
+    NoteDenial(denied.result.http);
+    Report(denied, Reason::kPolicyDenied);
+    return http::H2Admission::kForbid;
+  }
   exchange.text_bytes = TextBytes(exchange.result);
   text_bytes_ += exchange.text_bytes;
   ++unanswered_;
   handler_.OnRequestStart(exchange.result, unanswered_);
-  return true;
+  return http::H2Admission::kPass;
+}
+
+bool Http2Relay::Admits(const http::H2RequestHead& head, observe::ExchangeResult& exchange) const {
+  return gate_ == nullptr || gate_->AdmitsRequest({.method = head.method,
+                                                   .host = head.authority,
+                                                   .path = head.path,
+                                                   .is_grpc = exchange.http.is_grpc},
+                                                  exchange);
 }
 
 // Decides on the request's trace, and puts its headers in the place of those that came.
@@ -216,6 +226,8 @@ void Http2Relay::OnRejected(http::H2Reject why, const http::H2RequestHead& head)
     case http::H2Reject::kBadResponse:
       Report(exchange, Reason::kBadResponse);
       return;
+    case http::H2Reject::kForbidden:
+      return;  // was reported when it was decided
   }
 }
 

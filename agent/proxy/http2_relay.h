@@ -12,6 +12,7 @@
 #include "agent/observe/finish.h"
 #include "agent/proxy/http1_relay.h"
 #include "agent/proxy/http_relay.h"
+#include "agent/proxy/request_gate.h"
 #include "agent/proxy/request_trace.h"
 
 namespace weir::proxy {
@@ -20,6 +21,7 @@ struct Http2Options {
   http::H2RelayLimits limits;
   TracerOptions trace{};
   bool keep_query_values = false;
+  RequestGate* gate = nullptr;  // null: everything is passed on
 };
 
 // Http2Relay is HttpRelay for HTTP/2 in the clear (RFC 9113): http::H2Relay passes the
@@ -56,14 +58,16 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
     bool answered = false;
   };
 
-  bool OnRequest(std::uint32_t id, const http::H2RequestHead& head,
-                 std::vector<http::H2Field>& fields) noexcept override;
+  http::H2Admission OnRequest(std::uint32_t id, const http::H2RequestHead& head,
+                              std::vector<http::H2Field>& fields) noexcept override;
   void OnRejected(http::H2Reject why, const http::H2RequestHead& head) noexcept override;
   void OnResponse(std::uint32_t id, const http::H2ResponseHead& head) noexcept override;
   void OnTrailers(std::uint32_t id, const http::H2FieldList& fields) noexcept override;
   void OnStreamEnd(std::uint32_t id, const http::H2StreamEnd& end) noexcept override;
 
   [[nodiscard]] Exchange Describe(const http::H2RequestHead& head);
+  [[nodiscard]] bool Admits(const http::H2RequestHead& head,
+                            observe::ExchangeResult& exchange) const;
   void Trace(std::vector<http::H2Field>& fields, Exchange& exchange);
   void Report(Exchange& exchange, observe::Reason reason);
   // The final answer of a stream has begun, or never will.
@@ -74,6 +78,7 @@ class Http2Relay final : public HttpRelay, private http::H2RelayHandler {
   Http1Context& context_;
   ExchangeHandler& handler_;
   RequestTracer tracer_;
+  RequestGate* gate_;
   http::H2Relay relay_;
   std::unordered_map<std::uint32_t, Exchange> open_;  // by stream
   std::size_t text_bytes_ = 0;                        // of those in open_

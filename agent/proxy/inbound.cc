@@ -21,7 +21,9 @@ constexpr std::string_view kTunnelAlpn = "weir/1";
 constexpr std::string_view kHboneAlpn = "h2";
 
 bool AllowsPlainText(const model::Snapshot& snapshot, const model::LocalWorkload& destination) {
-  return policy::Decide(snapshot, policy::Peer{}, destination).decision == policy::Decision::kAllow;
+  constexpr std::uint16_t kAnyPort = 0;  // permissive for all of them, or for none
+  return policy::Decide(snapshot, policy::Peer{}, destination, kAnyPort).decision ==
+         policy::Decision::kAllow;
 }
 
 }  // namespace
@@ -166,7 +168,8 @@ void InboundPeek::RecordRefused(Reason reason) {
   flow.verdict = observe::IsRefusal(reason) ? observe::Verdict::kDeny : observe::Verdict::kError;
   flow.reason = reason;
   if (reason == Reason::kPlaintextRefused) {
-    flow.policy = policy::Decide(*context_.snapshot, policy::Peer{}, *connection_.destination).rule;
+    flow.policy = policy::kStrictRule;
+    context_.stats.Count(DecisionScope::kConnection, policy::Outcome::kDeny);
   }
   flow.connection_id = id();
   const model::Snapshot& snapshot = *context_.snapshot;
@@ -200,7 +203,7 @@ void InboundSession::Start(io::Bytes first) {
   const base::Endpoint endpoint = flow().destination.endpoint;
   SetDetection(server_side()->workload->HintFor(endpoint.port));
   // InboundPeek has made sure of it; here the record learns the rule.
-  if (!Permits(policy::Decide(*snapshot(), policy::Peer{}, *server_side()))) {
+  if (!Permits(Judge(*snapshot(), *server_side()))) {
     Fail(Reason::kPlaintextRefused);
     return;
   }

@@ -4,7 +4,6 @@
 #include <memory>
 #include <utility>
 
-#include "agent/policy/decide.h"
 #include "agent/proxy/tunnel_leg.h"
 #include "agent/proxy/witness.h"
 
@@ -122,10 +121,8 @@ Reason OutboundSession::JoinContradiction(const model::Snapshot& now,
   if (local == nullptr || local->id != server_side()->id) {
     return Reason::kPeerIdentityMismatch;
   }
-  const policy::Peer peer{.identity = &client_side()->workload->identity};
-  return policy::Decide(now, peer, *local).decision == policy::Decision::kDeny
-             ? Reason::kPolicyDenied
-             : Reason::kNone;
+  return Judge(now, *local).decision == policy::Decision::kDeny ? Reason::kPolicyDenied
+                                                                : Reason::kNone;
 }
 
 void OutboundSession::OnUpstreamTimer() noexcept {
@@ -141,11 +138,10 @@ void OutboundSession::StartJoin(const model::LocalWorkload& destination) {
   flow().mtls = MtlsState::kLocal;
   flow().via = "local";
   SetServerSide(snapshot()->Shared(&destination));
-  const policy::Peer peer{.identity = &client_side()->workload->identity};
-  if (!Permits(policy::Decide(*snapshot(), peer, destination))) {
-    Fail(Reason::kPolicyDenied);
-    return;
-  }
+  Admit();
+}
+
+void OutboundSession::OnAdmitted() noexcept {
   switch (context().witnesses->Require(owner(), flow().destination.endpoint, id())) {
     case WitnessCache::Answer::kAlive:
       OnWitness(/*alive=*/true);

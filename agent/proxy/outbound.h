@@ -33,6 +33,7 @@ class OutboundSession final : public StreamSession {
   [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;
   [[nodiscard]] observe::Reason JoinContradiction(const model::Snapshot& now,
                                                   const model::Workload& there) const;
+  void OnAdmitted() noexcept override;  // of a join: nothing else asks here
   void OnUpstreamOpen() noexcept override;
   void OnUpstreamFailed(observe::Reason reason) noexcept override;
   void OnUpstreamTimer() noexcept override;

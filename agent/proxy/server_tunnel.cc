@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "agent/observe/finish.h"
-#include "agent/policy/decide.h"
 #include "agent/proxy/tunnel_leg.h"
 
 namespace weir::proxy {
@@ -174,12 +173,11 @@ void ServedSession::Identify() {
   waits_for_registry_ = false;
   CancelUpstreamTimer();
   flow().source.workload = snapshot()->Shared(answer.workload);
-  const policy::Peer peer{.identity = &answer.workload->identity};
-  if (!Permits(policy::Decide(*snapshot(), peer, *server_side()))) {
-    Fail(Reason::kPolicyDenied);
-    return;
-  }
-  ConnectDelivery(owner(), flow().destination.endpoint, address);
+  Admit();
+}
+
+void ServedSession::OnAdmitted() noexcept {
+  ConnectDelivery(owner(), flow().destination.endpoint, flow().source.endpoint.address);
 }
 
 bool ServedSession::OnAwaitedSnapshot() noexcept {
@@ -206,10 +204,8 @@ Reason ServedSession::Contradiction(const model::Snapshot& now) const {
   if (destination == nullptr) {
     return Reason::kNamespaceGone;
   }
-  const policy::Peer peer{.identity = &flow().source.workload->identity};
-  return policy::Decide(now, peer, *destination).decision == policy::Decision::kDeny
-             ? Reason::kPolicyDenied
-             : Reason::kNone;
+  return Judge(now, *destination).decision == policy::Decision::kDeny ? Reason::kPolicyDenied
+                                                                      : Reason::kNone;
 }
 
 void ServedSession::OnUpstreamTimer() noexcept {
@@ -221,8 +217,9 @@ void ServedSession::OnUpstreamTimer() noexcept {
 }
 
 void ServedSession::OnUpstreamOpen() noexcept {
-  answered_ = true;
-  leg().Accept();
+  if (!std::exchange(answered_, true)) {  // else while its requests were still denied
+    leg().Accept();
+  }
 }
 
 void ServedSession::RejectDownstream(Reason reason) {

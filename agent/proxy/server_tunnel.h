@@ -65,6 +65,7 @@ class ServedSession final : public StreamSession {
   [[nodiscard]] observe::Reason Contradiction(const model::Snapshot& now) const override;
   [[nodiscard]] bool Admits(std::string_view authority);
   void Identify();
+  void OnAdmitted() noexcept override;
   void OnUpstreamOpen() noexcept override;
   void OnUpstreamTimer() noexcept override;
   void RejectDownstream(observe::Reason reason) override;

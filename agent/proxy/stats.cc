@@ -1,6 +1,7 @@
 #include "agent/proxy/stats.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -89,6 +90,23 @@ void AddDatabases(std::vector<MetricFamily>& all, Workers workers) {
       Family("weir_database_unfollowed",
              "Database connections whose commands are not followed to the end, by reason."),
       "reason", [](const WorkerStats& s) -> const auto& { return s.database_ends; });
+}
+
+void AddDecisions(std::vector<MetricFamily>& all, Workers workers) {
+  static constexpr std::array<const char*, kDecisionScopeCount> kScopes = {"connection", "request"};
+  MetricFamily family =
+      Family("weir_policy_decisions",
+             "Connections and requests that the policy of their destination decided on.");
+  for (std::size_t scope = 0; scope < kDecisionScopeCount; ++scope) {
+    for (std::size_t outcome = 0; outcome < policy::kOutcomeCount; ++outcome) {
+      AddSample(
+          family, workers, "scope", kScopes[scope],
+          [&](const WorkerStats& s) -> const Counter& { return s.decisions[scope][outcome]; });
+      family.samples.back().labels.emplace_back("verdict",
+                                                ToString(static_cast<policy::Outcome>(outcome)));
+    }
+  }
+  all.push_back(std::move(family));
 }
 
 void AddTunnels(std::vector<MetricFamily>& all, Workers workers) {
@@ -193,6 +211,7 @@ void TurnHistogram::Add(base::Nanoseconds turn) {
 std::vector<MetricFamily> CollectMetrics(Workers workers) {
   std::vector<MetricFamily> all;
   AddConnections(all, workers);
+  AddDecisions(all, workers);
   AddTunnels(all, workers);
   AddHttp2(all, workers);
   AddDatabases(all, workers);

@@ -11,6 +11,7 @@
 #include "agent/http/flood_guard.h"
 #include "agent/observe/metrics.h"
 #include "agent/observe/record.h"
+#include "agent/policy/decide.h"
 
 namespace weir::proxy {
 
@@ -54,6 +55,10 @@ struct TurnHistogram {
   void Add(base::Nanoseconds turn);
 };
 
+// What a decision of the policy was about.
+enum class DecisionScope : std::uint8_t { kConnection, kRequest };
+inline constexpr std::size_t kDecisionScopeCount = 2;
+
 // WorkerStats are the figures of one worker. Written by the worker, read by any thread;
 // a reader sees each figure whole, but not all of one instant.
 struct WorkerStats {
@@ -83,6 +88,12 @@ struct WorkerStats {
   // Refused or broken connections and requests, by why; kNone counts those that went well.
   std::array<Counter, observe::kReasonCount> reasons;
 
+  // Decisions at the destination's side, by scope and outcome.
+  std::array<std::array<Counter, policy::kOutcomeCount>, kDecisionScopeCount> decisions;
+
+  void Count(DecisionScope scope, policy::Outcome outcome) {
+    decisions[static_cast<std::size_t>(scope)][static_cast<std::size_t>(outcome)].Add();
+  }
   void Count(observe::Reason reason) { reasons[static_cast<std::size_t>(reason)].Add(); }
 };
 

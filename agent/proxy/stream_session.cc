@@ -527,7 +527,14 @@ void StreamSession::OnSnapshot() noexcept {
   if (done() || phase_ == StreamPhase::kLingering || OnAwaitedSnapshot()) {
     return;
   }
+  if (denied_) {
+    Abort(Reason::kPolicyDenied);  // has no application behind it, whatever it may do now
+    return;
+  }
   const Reason reason = Contradiction(*context_.snapshot);
+  if (reason == Reason::kPolicyDenied || reason == Reason::kPlaintextRefused) {
+    NoteLoss();
+  }
   if (reason != Reason::kNone) {
     Abort(reason);
   }

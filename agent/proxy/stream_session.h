@@ -18,6 +18,7 @@
 #include "agent/proxy/http1_relay.h"
 #include "agent/proxy/http_relay.h"
 #include "agent/proxy/leg.h"
+#include "agent/proxy/request_gate.h"
 #include "agent/proxy/session.h"
 #include "agent/proxy/socket_leg.h"
 #include "agent/seam/causality.h"
@@ -41,7 +42,10 @@ enum class StreamPhase : std::uint8_t { kDetecting, kOpaque, kHttp, kLingering, 
 // it wants. It detects the protocol, passes bytes with back-pressure, half-close and reset
 // both ways, and makes the records at its end, exactly once. How the upstream is found is
 // the derived classes' part. Client bytes wait here until the upstream is open.
-class StreamSession : public Session, protected LegOwner, private ExchangeHandler {
+class StreamSession : public Session,
+                      protected LegOwner,
+                      private ExchangeHandler,
+                      private RequestGate {
  public:
   ~StreamSession() override;
   void Abort(observe::Reason reason) noexcept override;
@@ -86,6 +90,18 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   // Nothing comes of it: the downstream is rejected, the record made.
   void Fail(observe::Reason reason);
 
+  // Asks the policy of server_side() whether the connection may come in: OnAdmitted if so.
+  // A denied one is refused when it is no HTTP; the requests of one that is are answered.
+  void Admit();
+  // The way to the application may be opened. May come late, when the rules ask for what the
+  // first bytes say.
+  virtual void OnAdmitted() noexcept {}
+  // What the policy of `by` says of this connection to `destination`.
+  [[nodiscard]] policy::Verdict Judge(const model::Snapshot& by,
+                                      const model::LocalWorkload& destination) const;
+  // Whether the verdict lets the connection in; its record names the rule either way.
+  bool Permits(const policy::Verdict& verdict);
+
   // The upstream is open; called before bytes are passed.
   virtual void OnUpstreamOpen() noexcept {}
   // It could not be opened, or broke before that.
@@ -117,11 +133,6 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   void SetServerSide(std::shared_ptr<const model::LocalWorkload> local);
   [[nodiscard]] const model::LocalWorkload* client_side() const { return client_side_.get(); }
   [[nodiscard]] const model::LocalWorkload* server_side() const { return server_side_.get(); }
-  // Whether the policy lets the connection in; its record names the rule either way.
-  bool Permits(const policy::Verdict& verdict) {
-    flow_.policy = verdict.rule;
-    return verdict.decision == policy::Decision::kAllow;
-  }
   // Since the connection was accepted.
   [[nodiscard]] base::Nanoseconds Elapsed() const { return context_.loop.now() - start_; }
 
@@ -142,6 +153,14 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   std::optional<seam::ParentHint> TakeParentHint() noexcept final;
   void OnRequestStart(const observe::ExchangeResult& exchange, std::size_t open) noexcept final;
   void OnAllAnswered(bool broken_off) noexcept final;
+
+  // admission.cc
+  void Deny();
+  [[nodiscard]] bool AsksForServerNames() const;
+  [[nodiscard]] bool StaysAdmitted(http::Detected detected);
+  // A newer snapshot denies what was let in.
+  void NoteLoss();
+  bool AdmitsRequest(const RequestFacts& request, observe::ExchangeResult& exchange) noexcept final;
 
   // detection.cc
   void OnClientBytes(io::Bytes bytes);
@@ -223,6 +242,8 @@ class StreamSession : public Session, protected LegOwner, private ExchangeHandle
   StreamPhase phase_ = StreamPhase::kDetecting;
   std::uint8_t delivery_tries_ = 0;
   bool up_open_ = false;
+  bool judged_ = false;  // by Admit
+  bool denied_ = false;  // and requests are answered without an application
   bool client_end_passed_ = false;
   bool switched_ = false;  // opaque behind an Upgrade or CONNECT, or commands that are followed
   bool stopped_telling_ = false;

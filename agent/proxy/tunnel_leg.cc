@@ -77,10 +77,14 @@ void TunnelLeg::Reset(Reason reason) {
   if (closed_) {
     return;
   }
-  // CONNECT's own code for "the TCP connection behind it was reset" (RFC 9113 section 7).
-  stream_->Reset(reason == Reason::kUpstreamReset || reason == Reason::kDownstreamReset
-                     ? http::H2Error::kConnectError
-                     : http::H2Error::kCancel);
+  http::H2Error code = http::H2Error::kCancel;
+  if (reason == Reason::kPolicyDenied) {
+    code = http::H2Error::kInadequateSecurity;
+  } else if (reason == Reason::kUpstreamReset || reason == Reason::kDownstreamReset) {
+    // CONNECT's own code for "the TCP connection behind it was reset" (RFC 9113 section 7).
+    code = http::H2Error::kConnectError;
+  }
+  stream_->Reset(code);
   Close();
 }
 

@@ -29,13 +29,14 @@ Reason ReasonOf(const http::TunnelStreamReset& reset) {
     case http::H2Error::kRefusedStream:
     case http::H2Error::kEnhanceYourCalm:
       return Reason::kTunnelRefused;
+    case http::H2Error::kInadequateSecurity:  // as TunnelLeg::Reset says it
+      return Reason::kPolicyDenied;
     case http::H2Error::kProtocolError:
     case http::H2Error::kInternalError:
     case http::H2Error::kFlowControlError:
     case http::H2Error::kSettingsTimeout:
     case http::H2Error::kFrameSizeError:
     case http::H2Error::kCompressionError:
-    case http::H2Error::kInadequateSecurity:
     case http::H2Error::kHttp11Required:
       break;
   }

@@ -28,6 +28,9 @@ class WeirTcpPair(Pair):
                 f"type: Dataplane\nmesh: default\nname: {side}\nlabels:\n  weir.io/node: {side}\n"
                 f"networking:\n  address: {ip}\n  inbound:\n  - port: 8080\n    tags:\n"
                 f"      kuma.io/service: {side}\n      kuma.io/protocol: {self.hint}\n")
+        (documents / "permissions.yaml").write_text(
+            "type: MeshTrafficPermission\nname: everybody\nmesh: default\nspec:\n  rules:\n  - default:\n"
+            "      allow:\n      - spiffeID: {type: Prefix, value: \"spiffe://bench.test/\"}\n")
         self.write_documents(documents)
         for side, ns in (("client", self.client_ns), ("server", self.server_ns)):
             sh(*self.ca_prefix, self.cli, "ca", "node", side, "--dir", self.run / "ca")

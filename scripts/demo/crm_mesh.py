@@ -27,8 +27,18 @@ EDGES = {
     ("crm-conductor", "crm-salesforce"), ("crm-conductor", "crm-database"),
 }
 
+# Who may call whom: what the application needs, and nothing else.
+PERMITTED = EDGES | {("crm-database", "redis")}
+
 # One where the request arrives from outside, and two for each edge.
 SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
+
+
+def everybody_may(trust_domain):
+    """A document that lets every workload of the mesh call every other."""
+    return ("type: MeshTrafficPermission\nname: everybody\nmesh: default\nspec:\n  rules:\n"
+            "  - default:\n      allow:\n      - spiffeID:\n          type: Prefix\n"
+            f"          value: \"spiffe://{trust_domain}/\"\n")
 
 
 class CrmMesh:
@@ -81,6 +91,7 @@ class CrmMesh:
         sh(self.cli, "ca", "init", "--trust-domain", TRUST_DOMAIN, "--dir", run / "ca")
         self.documents.mkdir()
         (self.documents / "gateway-tls.yaml").write_text(self._permissive_gateway())
+        (self.documents / "permissions.yaml").write_text(self._permissions())
         for name, pod in self.pods.items():
             _, hint, port = self.services[name]
             (self.documents / f"{name}.yaml").write_text(self._dataplane(name, pod, hint, port))
@@ -96,6 +107,21 @@ class CrmMesh:
         return ("type: MeshTLS\nname: gateway-in-the-clear\nmesh: default\nspec:\n"
                 "  targetRef:\n    kind: Dataplane\n    labels:\n      app: gateway\n"
                 "  rules:\n  - default:\n      mode: Permissive\n")
+
+    def _permissions(self):
+        """Each service admits its callers only; other applications than the CRM are one circle."""
+        if self.services is not SERVICES:
+            return everybody_may(TRUST_DOMAIN)
+        callers = {}
+        for source, destination in sorted(PERMITTED):
+            callers.setdefault(destination, []).append(source)
+        return "---\n".join(
+            f"type: MeshTrafficPermission\nname: to-{destination}\nmesh: default\nspec:\n"
+            f"  targetRef:\n    kind: Dataplane\n    labels:\n      app: {destination}\n"
+            "  rules:\n  - default:\n      allow:\n"
+            + "".join(f"      - spiffeID: {{type: Exact, value: \"spiffe://{TRUST_DOMAIN}/ns/crm/sa/{source}\"}}\n"
+                      for source in sources)
+            for destination, sources in sorted(callers.items()))
 
     def _dataplane(self, name, pod, hint, port):
         return (f"type: Dataplane\nmesh: default\nname: {name}\n"

@@ -152,7 +152,7 @@ class CrmTest(unittest.TestCase):
         self.assertEqual(depths[:5], ["in0", "out3", "in6", "out9", "in12"])
         # Who may is decided where a connection arrives, so there the rule is known.
         rules = {line.split()[-1] for line in lines if line.startswith("in") and "crm/gateway:" not in line}
-        self.assertEqual(rules, {"trust-domain-member"})
+        self.assertEqual(rules, {f"to-{destination}:allow[0]" for _, destination in EDGES})
 
     def test_every_edge_is_encrypted_or_joined_on_its_node(self):
         self.mesh.request("/customers/1")
@@ -193,8 +193,23 @@ class CrmTest(unittest.TestCase):
                            lambda: self.flows("node-a", "dst=crm/crm-mobile and reason=plaintext-refused"))
         self.assertEqual(flows[-1]["verdict"], "deny")
 
+    def test_who_has_no_permission_is_answered_403_and_recorded(self):
+        # On another node, on the same one, and over the database's own protocol.
+        for caller, service, node in (("gateway", "crm-conductor", "node-b"), ("gateway", "crm-salesforce", "node-a")):
+            done = self.from_pod(caller, f"http://{self.mesh.pods[service].address}:8080/secret?token=1", "-i")
+            self.assertIn(b"403 Forbidden", done.stdout, (caller, service))
+            self.assertNotIn(b"spiffe", done.stdout)
+            flows = wait_until("the refusal", "weir flows", lambda n=node, s=service: self.flows(
+                n, f"src=crm/gateway and dst=crm/{s} and dir=in and reason=policy-denied"))
+            self.assertEqual({(f["verdict"], f["policy"], f["http"]["path"], f["http"]["status"]) for f in flows},
+                             {("deny", "default-deny", "/secret", 403)})
+        done = self.from_pod("gateway", f"http://{self.mesh.pods['redis'].address}:6379/")
+        self.assertIn(done.returncode, (52, 56))
+        wait_until("the refusal", "weir flows", lambda: self.flows(
+            "node-a", "dst=crm/redis and verdict=deny and policy=default-deny"))
+
     def test_a_port_that_nobody_listens_on_is_refused(self):
-        done = self.from_pod("gateway", f"http://{self.mesh.pods['crm-conductor'].address}:9/")
+        done = self.from_pod("crm-mobile", f"http://{self.mesh.pods['crm-conductor'].address}:9/")
         self.assertIn(done.returncode, (7, 52, 56))
 
     def test_ipv6_takes_the_same_way(self):
@@ -206,11 +221,11 @@ class CrmTest(unittest.TestCase):
             if "fd00" in f["originalDestination"]])
         self.assertEqual({f["mtls"] for f in flows}, {"mtls"})
 
-    def from_pod(self, name, url):
+    def from_pod(self, name, url, *flags):
         pod = self.mesh.pods[name]
         procs = pod.cgroup / "cgroup.procs"
         return subprocess.run(
-            ["nsenter", f"--net=/run/netns/{pod.netns}", "curl", "-s", "-m5", url], capture_output=True,
+            ["nsenter", f"--net=/run/netns/{pod.netns}", "curl", "-s", "-m5", *flags, url], capture_output=True,
             preexec_fn=lambda: procs.write_text(str(os.getpid())))
 
     def test_status_is_ready_and_checks_find_nothing(self):
@@ -272,7 +287,7 @@ class CrmTest(unittest.TestCase):
                 (f"crm/{s}", f"crm/{d}") for s, d in EDGES} <= set(r) and r)
         counts = {int(pairs[f"crm/{s}", f"crm/{d}"]["requests"]) for s, d in EDGES if s != "crm-mobile"}
         self.assertTrue(all(count >= 5 for count in counts), counts)
-        self.assertIn("trust-domain-member", {r["name"] for r in rows("policy")})
+        self.assertIn("to-crm-conductor:allow[0]", {r["name"] for r in rows("policy")})
         self.assertTrue(all(int(r["pid"]) > 0 and r["name"] for r in rows("pid")))
 
     def test_metrics_are_there_for_curl(self):

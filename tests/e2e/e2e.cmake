@@ -8,7 +8,7 @@ set_tests_properties(crm_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
 add_test(NAME idle_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/idle_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(idle_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
-foreach(name faults_e2e bad_input_e2e)
+foreach(name faults_e2e bad_input_e2e policy_e2e)
   add_test(NAME ${name}
     COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py --bin ${CMAKE_BINARY_DIR}/bin -v)
   # With WEIR_TEST_FULL=1 the faults take almost half an hour.

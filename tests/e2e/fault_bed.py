@@ -17,6 +17,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
+from crm_mesh import everybody_may  # noqa: E402
 from topology import StepFailed, Topology, cgroup2_root, sh, wait_until  # noqa: E402
 
 TRUST_DOMAIN = "faults.test"
@@ -72,6 +73,7 @@ class FaultBed:
         self.documents.mkdir()
         for name in self.ENROLLED:
             (self.documents / f"{name}.yaml").write_text(self.dataplane(name))
+        (self.documents / "permissions.yaml").write_text(everybody_may(TRUST_DOMAIN))
         for name in ("open", "near"):
             (self.documents / f"{name}-tls.yaml").write_text(
                 f"type: MeshTLS\nname: {name}\nmesh: default\nspec:\n  targetRef:\n    kind: Dataplane\n"

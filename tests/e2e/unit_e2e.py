@@ -16,6 +16,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
+from crm_mesh import everybody_may  # noqa: E402
 from machine import Machine, remove_root  # noqa: E402
 from topology import Topology, sh, wait_until  # noqa: E402
 
@@ -88,6 +89,7 @@ class UnitTest(unittest.TestCase):
             f"  key: {ca}/nodes/node-a.key\nworkloads:\n- name: pod\n  match:\n    netns: {cls.pod.netns}\n")
         documents = {"pod": cls.dataplane("pod", "node-a", cls.pod.address, cls.pod.address6),
                      "shop": cls.dataplane("shop", "vm", VM_ADDRESS, VM_ADDRESS6),
+                     "permissions": everybody_may(DOMAIN),
                      "shop-caller": cls.dataplane("shop-caller", "vm", VM_ADDRESS, VM_ADDRESS6, inbound=False)}
         (RUN / "pod").mkdir()
         (RUN / "pod" / "pod.txt").write_text("pod\n")

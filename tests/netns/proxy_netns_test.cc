@@ -137,6 +137,10 @@ class ProxyNetnsTest : public RootTest {
           local->id = pod.id;
           local->workload = pod.workload;
           local->tls_mode = pod.mode;
+          local->permissions.general =
+              MakePermissions({{.match = {.kind = model::PermissionMatch::Kind::kPrefix,
+                                          .spiffe_id = "spiffe://mesh.test/",
+                                          .server_name = {}}}});
           parts.locals.push_back(std::move(local));
         }
       }

@@ -124,14 +124,14 @@ class H2RelayRig final : public http::H2RelayHandler {
   }
   http::H2Relay::Output out() { return {.to_server = to_server, .to_client = to_client}; }
 
-  bool OnRequest(std::uint32_t id, const http::H2RequestHead& head,
-                 std::vector<http::H2Field>& fields) noexcept override {
+  http::H2Admission OnRequest(std::uint32_t id, const http::H2RequestHead& head,
+                              std::vector<http::H2Field>& fields) noexcept override {
     Note("request", id) += ' ' + std::string(head.method) + ' ' + std::string(head.path);
     for (const auto& [name, value] : added) {
       fields.push_back({.name = name, .value = value, .never_indexed = true});
     }
     ++open;
-    return !refuse;
+    return refuse ? http::H2Admission::kRefuse : http::H2Admission::kPass;
   }
   void OnRejected(http::H2Reject why, const http::H2RequestHead& head) noexcept override {
     Note("rejected", static_cast<std::uint32_t>(why)) += ' ' + std::string(head.path);

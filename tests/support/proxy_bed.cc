@@ -48,6 +48,15 @@ base::UniqueFd BoundSocket(const base::IpAddress& source, bool blocking) {
 
 }  // namespace
 
+std::shared_ptr<const model::PermissionSet> MakePermissions(const std::vector<BedRule>& rules) {
+  auto set = std::make_shared<model::PermissionSet>();
+  for (const BedRule& rule : rules) {
+    set->Add(rule.match, std::make_shared<const model::PermissionRule>(model::PermissionRule{
+                             .effect = rule.effect, .name = rule.name, .source = "bed"}));
+  }
+  return set;
+}
+
 void FakeKernel::AddWorkload(model::LocalId id, const base::IpAddress& address) {
   const std::lock_guard lock(mutex_);
   addresses_[id] = address;
@@ -298,6 +307,10 @@ std::size_t ProxyBed::AddPod(std::size_t node, const std::string& name, model::T
   pod.node = node;
   pod.address = FreshAddress();
   pod.tls_mode = mode;
+  pod.permissions = MakePermissions({{.match = {.kind = model::PermissionMatch::Kind::kPrefix,
+                                                .spiffe_id = "spiffe://mesh.test/",
+                                                .server_name = {}},
+                                      .name = "everybody"}});
   pod.workload = std::make_shared<model::Workload>(
       model::Workload{.name = name,
                       .ns = "test",
@@ -379,6 +392,7 @@ void ProxyBed::Publish(std::optional<std::size_t> only) {
         local->tls_mode = pod.tls_mode;
         local->causality = pod.causality;
         local->trace = pod.trace;
+        local->permissions.general = pod.permissions;
         parts.locals.push_back(std::move(local));
       }
     }

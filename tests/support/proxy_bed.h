@@ -103,6 +103,14 @@ class FakeCausality final : public seam::Causality {
   int asked_ = 0;
 };
 
+// Rules for a pod: `effect` for whoever the match names. Later ones do not replace earlier ones.
+struct BedRule {
+  model::PermissionEffect effect = model::PermissionEffect::kAllow;
+  model::PermissionMatch match;
+  std::string name = "rule";
+};
+std::shared_ptr<const model::PermissionSet> MakePermissions(const std::vector<BedRule>& rules);
+
 // Keeps what the workers of a node offer. Any thread.
 class RecordCollector final : public observe::RecordSink {
  public:
@@ -129,6 +137,8 @@ struct BedPod {
   model::TlsMode tls_mode = model::TlsMode::kStrict;
   model::Causality causality = model::Causality::kInferred;
   model::TraceSettings trace{};
+  // Who may call it: everybody of the trust domain, unless a test says something else.
+  std::shared_ptr<const model::PermissionSet> permissions;
   bool enrolled = true;
 };
 

@@ -5,5 +5,5 @@ weir_test(io_test
   SOURCES byte_buffer_test.cc event_loop_test.cc
   LIBRARIES weir_io)
 weir_test(model_test
-  SOURCES metric_filter_test.cc snapshot_test.cc decide_test.cc
+  SOURCES metric_filter_test.cc snapshot_test.cc decide_test.cc permissions_test.cc
   LIBRARIES weir_model weir_policy)

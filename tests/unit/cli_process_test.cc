@@ -118,6 +118,55 @@ TEST_F(CliProcessTest, MakesAndChecksFiles) {
   EXPECT_EQ(Run({"config", "check", directory_ + "/docs"}).exit_code, 1);
 }
 
+TEST_F(CliProcessTest, ExplainsAPermissionAndWhatWouldChangeIt) {
+  const std::string docs = directory_ + "/mesh.d";
+  std::filesystem::create_directory(docs);
+  for (const char* name : {"a", "b", "c"}) {
+    std::ofstream(docs + "/" + name + ".yaml")
+        << "type: Dataplane\nname: " << name << "\nlabels: {app: " << name
+        << ", weir.io/node: n}\nnetworking:\n  address: 198.18.0." << name[0] - 'a' + 1
+        << "\n  inbound:\n  - port: 80\n";
+  }
+  std::ofstream(docs + "/permissions.yaml")
+      << "type: MeshTrafficPermission\nname: to-c\nspec:\n  targetRef: {kind: Dataplane, labels: "
+         "{app: c}}\n  rules:\n  - default:\n      allow:\n      - spiffeID: {type: Exact, value: "
+         "spiffe://mesh.test/workload/a}\n";
+  const auto explain = [&](const std::string& from, const std::string& to) {
+    return Run({"policy", "explain", "--from", from, "--to", to, "--documents", docs,
+                "--trust-domain", "mesh.test"});
+  };
+  const ProgramResult may = explain("a", "c");
+  EXPECT_EQ(may.exit_code, 0) << may.err;
+  EXPECT_NE(may.out.find("a may call c on port 80\n"), std::string::npos) << may.out;
+  EXPECT_NE(may.out.find("rule      to-c:allow[0]\ndocument  permissions.yaml:8\n"),
+            std::string::npos)
+      << may.out;
+  const ProgramResult may_not = explain("b", "c");
+  EXPECT_EQ(may_not.exit_code, 1);
+  EXPECT_NE(may_not.out.find("b may not call c"), std::string::npos) << may_not.out;
+  EXPECT_NE(may_not.out.find("value: \"spiffe://mesh.test/workload/b\""), std::string::npos)
+      << may_not.out;
+  EXPECT_NE(may_not.out.find("to-c (permissions.yaml:8)"), std::string::npos) << may_not.out;
+  EXPECT_EQ(explain("spiffe://mesh.test/workload/a", "c").exit_code, 0);
+  EXPECT_EQ(explain("spiffe://other.test/workload/a", "c").exit_code, 1);
+  EXPECT_NE(explain("outside", "c").out.find("strict-needs-mtls"), std::string::npos);
+  EXPECT_EQ(explain("nobody", "c").exit_code, 2);
+  EXPECT_EQ(explain("a", "nobody").exit_code, 2);
+  const ProgramResult shown =
+      Run({"policy", "show", "c", "--documents", docs, "--trust-domain", "mesh.test"});
+  EXPECT_EQ(shown.exit_code, 0);
+  EXPECT_NE(shown.out.find("spiffe://mesh.test/workload/a  to-c:allow[0]  permissions.yaml:8"),
+            std::string::npos)
+      << shown.out;
+  const ProgramResult checked = Run({"config", "check", docs});
+  EXPECT_NE(checked.out.find("1 permission document (1 rule)"), std::string::npos) << checked.out;
+  std::ofstream(docs + "/broken.yaml")
+      << "type: MeshTrafficPermission\nname: x\nspec: {rulse: []}\n";
+  const ProgramResult refused = explain("a", "c");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.err.find("broken.yaml:3"), std::string::npos) << refused.err;
+}
+
 TEST_F(CliProcessTest, WritesManualsThatManAccepts) {
   EXPECT_EQ(Run({"__man", directory_}).exit_code, 0);
   for (const char* page : {"weir.1", "weir-flows.1", "weir-check.1", "weir-ca.1"}) {

@@ -21,7 +21,8 @@ class BuilderTest : public testing::Test {
 
   BuildResult Build(std::string_view text, const std::set<std::string>& present = {}) {
     Diagnostics diagnostics;
-    const DocumentSet documents = ParseText(text, diagnostics);
+    const DocumentSet documents = ParseText(
+        text.empty() ? std::string() : std::string(text) + std::string(kEverybodyMay), diagnostics);
     EXPECT_TRUE(diagnostics.ok()) << ToText(diagnostics.all());
     return builder_.Build(agent_, documents, present);
   }
@@ -224,7 +225,7 @@ TEST(CheckTest, ExampleIsFine) {
   const CheckReport report =
       CheckDirectory(std::string(kExample) + "/mesh.d", std::string(kExample) + "/node-a.yaml");
   EXPECT_TRUE(report.ok());
-  EXPECT_EQ(report.ToText(), "12 documents, 6 workloads: ok\n");
+  EXPECT_EQ(report.ToText(), "17 documents, 6 workloads, 5 permission documents (5 rules): ok\n");
   EXPECT_TRUE(CheckDirectory(std::string(kExample) + "/mesh.d").ok());
 }
 

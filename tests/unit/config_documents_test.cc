@@ -60,8 +60,8 @@ spec:
 TEST(DocumentsTest, WarnsOfKumasKindsThatItDoesNotActOn) {
   Diagnostics diagnostics;
   const DocumentSet set = ParseText(R"(
-type: MeshTrafficPermission
-name: allow
+type: MeshHealthCheck
+name: check
 mesh: default
 spec: {anything: [goes, here]}
 ---
@@ -73,7 +73,7 @@ spec: {to: []}
                                     diagnostics);
   EXPECT_TRUE(diagnostics.ok()) << ToText(diagnostics.all());
   EXPECT_EQ(set.document_count, 2U);
-  EXPECT_TRUE(Says(diagnostics, Severity::kWarning, 2, "admit every verified workload"));
+  EXPECT_TRUE(Says(diagnostics, Severity::kWarning, 2, "MeshHealthCheck"));
   EXPECT_TRUE(Says(diagnostics, Severity::kWarning, 7, "MeshTimeout"));
 }
 

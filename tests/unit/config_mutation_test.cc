@@ -71,7 +71,7 @@ class Mutator {
 TEST(ConfigMutationTest, ThousandMutationsNeitherCrashNorReplaceAGoodSetByABadOne) {
   Diagnostics reading;
   const auto originals = ReadDocumentFiles(WEIR_SOURCE_DIR "/deploy/examples/crm/mesh.d", reading);
-  ASSERT_EQ(originals.size(), 3U);
+  ASSERT_EQ(originals.size(), 4U);
   const TemporaryDirectory directory;
   for (const SourceFile& file : originals) {
     directory.Write(file.name, file.content);

@@ -35,7 +35,7 @@ networking:
   - {port: 80, name: web, tags: {kuma.io/service: b, version: v1}}
   - {port: 81}
 ---
-)" + std::string(policies),
+)" + std::string(policies) + std::string(kEverybodyMay),
                            diagnostics);
     result_ = SnapshotBuilder().Build(agent_, documents_, {"a", "b"});
     diagnostics.Append(result_.diagnostics);

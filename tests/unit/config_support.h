@@ -69,6 +69,11 @@ inline DocumentSet ParseText(std::string_view text, Diagnostics& diagnostics) {
   return ParseDocuments({{.name = "mesh.yaml", .content = std::string(text)}}, diagnostics);
 }
 
+// A document that lets everybody of "mesh.local" call everybody, to be put behind others.
+inline constexpr std::string_view kEverybodyMay =
+    "\n---\ntype: MeshTrafficPermission\nname: everybody\nspec: {rules: [{default: {allow: "
+    "[{spiffeID: {type: Prefix, value: 'spiffe://mesh.local/'}}]}}]}\n";
+
 // A Dataplane in the Universal form.
 inline std::string DataplaneText(const std::string& name, const std::string& address,
                                  const std::string& labels = "", int port = 80) {

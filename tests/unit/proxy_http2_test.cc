@@ -224,6 +224,40 @@ TEST_P(Http2WayTest, TellsGrpcCallsByTheirStatus) {
   EXPECT_EQ(record->flow.http->grpc_status, 5);
 }
 
+// Requests of who may not come in are answered without the application, the connection stays.
+TEST_P(Http2WayTest, AnswersDeniedRequests) {
+  if (GetParam() == Way::kPassthrough) {
+    GTEST_SKIP() << "nobody decides for what is outside of the mesh";
+  }
+  bed_.pod(1).permissions = MakePermissions({});
+  bed_.Publish();
+  const base::UniqueFd fd = bed_.Connect(client_, server_.endpoint);
+  Nghttp2End client(/*server=*/false);
+  client.Settings({});
+  TextFields call = Request("/shop.Cart/Add");
+  call.emplace_back("content-type", "application/grpc");
+  call.emplace_back("te", "trailers");
+  const auto plain = client.Request({.fields = Request("/a"), .body = "body", .trailers = {}});
+  const auto grpc = client.Request({.fields = call, .body = std::string(5, '\0'), .trailers = {}});
+  ASSERT_TRUE(Drive(client, fd.get(),
+                    [&] { return client.streams[plain].closed && client.streams[grpc].closed; }));
+  EXPECT_EQ(client.streams[plain].Field(":status"), "403");
+  EXPECT_EQ(client.streams[grpc].Field(":status"), "200");
+  EXPECT_EQ(client.streams[grpc].Field("grpc-status"), "7");
+  const auto later = client.Request({.fields = Request("/b", "GET"), .body = {}, .trailers = {}});
+  ASSERT_TRUE(Drive(client, fd.get(), [&] { return client.streams[later].closed; }));
+  EXPECT_EQ(client.streams[later].Field(":status"), "403");
+  EXPECT_EQ(client.goaways, 0);
+  EXPECT_EQ(client.invalid_frames, 0);
+  const auto record = bed_.records(server_node_).WaitFor([](const observe::Record& one) {
+    return one.flow.direction == Direction::kInbound && one.flow.protocol == Protocol::kGrpc;
+  });
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->flow.reason, Reason::kPolicyDenied);
+  EXPECT_EQ(record->flow.http->grpc_status, 7);
+  EXPECT_FALSE(AcceptOne(server_.listener.get(), std::chrono::milliseconds(20)).valid());
+}
+
 // A stream that is open when its connection dies is reported, too.
 TEST_P(Http2WayTest, ReportsStreamsOfAConnectionThatDies) {
   const Http2Server server(server_.listener.get());
