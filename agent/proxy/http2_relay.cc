@@ -211,6 +211,9 @@ void Http2Relay::Trace(std::vector<http::H2Field>& fields, Exchange& exchange) {
 
 void Http2Relay::OnRejected(http::H2Reject why, const http::H2RequestHead& head) noexcept {
   constexpr std::uint16_t kHeadersTooLargeStatus = 431;
+  if (why == http::H2Reject::kForbidden) {
+    return;  // was reported when it was decided
+  }
   Exchange exchange = Describe(head);
   switch (why) {
     case http::H2Reject::kBadRequest:
@@ -227,7 +230,7 @@ void Http2Relay::OnRejected(http::H2Reject why, const http::H2RequestHead& head)
       Report(exchange, Reason::kBadResponse);
       return;
     case http::H2Reject::kForbidden:
-      return;  // was reported when it was decided
+      return;
   }
 }
 

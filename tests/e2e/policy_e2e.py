@@ -174,7 +174,7 @@ class PolicyTest(unittest.TestCase):
         bed = self.bed
         broken = bed.documents / "zz.yaml"
         broken.write_text("type: MeshTrafficPermission\nname: x\nmesh: default\nspec:\n  rules:\n  - default:\n"
-                          "      alow:\n      - spiffeID: {type: Prefix, value: \"spiffe://faults.test/\"}\n")
+                          "      allowed:\n      - spiffeID: {type: Prefix, value: \"spiffe://faults.test/\"}\n")
         try:
             rejection = wait_until("the rejection", "weir status", lambda: bed.status(bed.nodes["node-b"])["config"].get(
                 "lastRejection"))
