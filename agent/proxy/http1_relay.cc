@@ -112,8 +112,8 @@ Http1Relay::Http1Relay(Http1Context& context, const Http1Options& options, Excha
       limits_(options.limits),
       h2_limits_(options.h2_limits),
       tracer_(options.trace),
-      max_open_requests_(options.max_open_requests),
       gate_(options.gate),
+      max_open_requests_(options.max_open_requests),
       keep_query_values_(options.keep_query_values) {}
 
 bool Http1Relay::blocked() const {
