@@ -205,7 +205,9 @@ void StreamSession::OnLegOpen(Leg& leg) noexcept {
   up_open_ = true;
   upstream_timer_.Cancel();
   upstream_opened_ = context_.loop.now();
-  flow_.timing.upstream_connect = Elapsed();
+  if (!denied_) {
+    flow_.timing.upstream_connect = Elapsed();
+  }
   OnUpstreamOpen();
   if (done()) {
     return;
