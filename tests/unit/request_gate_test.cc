@@ -130,7 +130,9 @@ TEST(Http2GateTest, AnswersTheStreamAloneAndNeverTellsTheServer) {
     return result.action;
   };
   EXPECT_EQ(send(Wire().Preface().Settings()), HttpRelay::Action::kContinue);
-  const auto begun = relay.OnUpstreamBytes(Wire().Settings().SettingsAck().bytes(), out);
+  Wire settings;
+  settings.Settings().SettingsAck();
+  const auto begun = relay.OnUpstreamBytes(settings.bytes(), out);
   client.Append(to_client.Readable());
   client.Append(begun.direct);
   to_client.Clear();
