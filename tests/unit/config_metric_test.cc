@@ -59,7 +59,8 @@ TEST_F(ConfigMetricTest, ReadsBothKindsOfBackends) {
              "{type: Prometheus, prometheus: {port: 5671, path: /m, tls: {mode: Disabled}}}, "
              "{type: OpenTelemetry, openTelemetry: {refreshInterval: 15s, backendRef: {kind: "
              "MeshOpenTelemetryBackend, labels: {x: y}}}}, "
-             "{type: OpenTelemetry, openTelemetry: {endpoint: 'collector:4317'}}]"));
+             "{type: OpenTelemetry, openTelemetry: {endpoint: 'collector:4317'}}]") +
+      std::string(kEverybodyMay));
   ASSERT_TRUE(result.diagnostics.ok()) << ToText(result.diagnostics.all());
   ASSERT_EQ(result.metrics_ports.size(), 1U);  // once for the node, not for each workload
   EXPECT_EQ(result.metrics_ports[0].port, 5671);
