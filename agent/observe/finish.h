@@ -19,7 +19,7 @@ struct ExchangeResult {
   HttpExchange http;
   std::shared_ptr<const DatabaseCall> database{};  // a command: `http` says nothing
   Reason reason = Reason::kNone;
-  std::string policy{};  // the rule that decided on it; empty: the connection's
+  std::string policy{};          // the rule that decided on it; empty: the connection's
   Timing timing;                 // of tunnel and upstream only what this request waited for itself
   std::uint64_t bytes_sent = 0;  // of the request, head and body, as it went upstream
   std::uint64_t bytes_received = 0;  // of all its responses, 1xx included
