@@ -30,8 +30,9 @@ add_test(NAME http2_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/http2_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(http2_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
 add_test(NAME causality_e2e
-  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/causality_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
-set_tests_properties(causality_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)
+  COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/causality_e2e.py --bin ${CMAKE_BINARY_DIR}/bin
+          --oracles ${CMAKE_SOURCE_DIR}/build/oracles -v)
+set_tests_properties(causality_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 1500)
 add_test(NAME runtime_hooks_e2e
   COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/runtime_hooks_e2e.py --bin ${CMAKE_BINARY_DIR}/bin -v)
 set_tests_properties(runtime_hooks_e2e PROPERTIES LABELS "e2e" RUN_SERIAL ON TIMEOUT 400)

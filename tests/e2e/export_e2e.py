@@ -22,15 +22,15 @@ import oracles
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
+from collected import (BACKEND, CLIENT, HOST, SERVER, TRACE, attributes, collected_spans, drained,  # noqa: E402
+                       exported, flatten, start_collector, statuses, wait_for_ports, whole_lines)
 from crm_mesh import EDGES, SERVICES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
 from topology import wait_until  # noqa: E402
 
 PREFIX = "weir-export"
 RUN = pathlib.Path("/run/weir-export")
 BIN = ORACLES = None
-HOST = "198.18.0.1"  # node-a's address on the link between the nodes
 REQUESTS = 40
-SERVER, CLIENT = 2, 3  # SpanKind of OTLP
 # Whose spans go where; all others by gRPC.
 BY_HTTP = {"crm-mobile", "crm-database"}
 BY_SINK = {"crm-conductor"}
@@ -54,27 +54,6 @@ REQUIRED = {
 }
 OWN = re.compile(r"weir(\.[a-z_]+)+")
 
-BACKEND = """type: MeshOpenTelemetryBackend
-mesh: default
-name: {name}
-labels: {{collector: {name}}}
-spec:
-  endpoint: {{address: {host}, port: {port}}}
-  protocol: {protocol}
----
-"""
-TRACE = """type: MeshTrace
-mesh: default
-name: {name}
-spec:
-  targetRef: {target}
-  default:
-    backends:
-    - type: OpenTelemetry
-      openTelemetry:
-        backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: {backend}}}}}
----
-"""
 ACCESS_LOG = """type: MeshAccessLog
 mesh: default
 name: {name}
@@ -118,41 +97,6 @@ spec:
       openTelemetry: {{refreshInterval: 1s, backendRef: {{kind: MeshOpenTelemetryBackend, labels: {{collector: by-sink}}}}}}
 ---
 """
-CONFIG = """receivers:
-  otlp:
-    protocols:
-      grpc: {{endpoint: "0.0.0.0:4317"}}
-      http: {{endpoint: "0.0.0.0:4318"}}
-exporters:
-  file: {{path: {path}, append: true, flush_interval: 100ms}}
-  file/logs: {{path: {path}.logs, append: true, flush_interval: 100ms}}
-  file/metrics: {{path: {path}.metrics, append: true, flush_interval: 100ms}}
-service:
-  telemetry: {{metrics: {{level: none}}}}
-  pipelines:
-    traces: {{receivers: [otlp], exporters: [file]}}
-    logs: {{receivers: [otlp], exporters: [file/logs]}}
-    metrics: {{receivers: [otlp], exporters: [file/metrics]}}
-"""
-
-
-def attributes(entity):
-    return {one["key"]: next(iter(one["value"].values())) for one in entity.get("attributes", [])}
-
-
-def flatten(message):
-    """(resource attributes, span) of each span in an OTLP message as JSON."""
-    for resource in message.get("resourceSpans", []):
-        for scope in resource["scopeSpans"]:
-            for span in scope["spans"]:
-                yield attributes(resource["resource"]), span
-
-
-def whole_lines(path):
-    """The lines of a file that somebody may be writing to."""
-    return path.read_text().rpartition("\n")[0].splitlines()
-
-
 def value_of(value):
     """What an AnyValue in JSON says."""
     kind, content = next(iter(value.items()))
@@ -202,7 +146,7 @@ class ExportTest(unittest.TestCase):
         cls.collected = RUN / "collected.jsonl"
         cls.sunk = RUN / "sunk.jsonl"
         cls.sunk.touch()
-        cls.start_collector()
+        start_collector(cls.mesh, cls.collector, cls.collected)
         node = cls.mesh.nodes["node-a"]
         cls.mesh.topology.start("sink", node.netns, node.cgroup / "agent",
                                 [cls.python, HERE / "otlp_sink.py", "4319", cls.sunk])
@@ -210,14 +154,14 @@ class ExportTest(unittest.TestCase):
         cls.lines.touch()
         cls.mesh.topology.start("lines", node.netns, node.cgroup / "agent",
                                 [sys.executable, HERE / "line_sink.py", "4320", cls.lines])
-        cls.wait_for_ports("4319", "4320")
+        wait_for_ports(cls.mesh, "4319", "4320")
         cls.mesh.start_application()
         cls.mesh.start_agents()
         wait_until("an answer through the gateway", f"look at {RUN}/*.log",
                    lambda: cls.mesh.request("/customers/1")[0] == 200)
         # What came while the services began to answer is left out.
         wait_until("the first spans", "weir status",
-                   lambda: cls.drained() and cls.exported() == len(cls.all_spans()) > 0)
+                   lambda: drained(cls.mesh) and exported(cls.mesh) == len(cls.all_spans()) > 0)
         cls.ignored = {span["traceId"] for _, span, _ in cls.all_spans()}
 
     @classmethod
@@ -241,43 +185,9 @@ class ExportTest(unittest.TestCase):
         (cls.mesh.documents / "logs.yaml").write_text(text + METRIC.format(host=HOST).removesuffix("---\n"))
 
     @classmethod
-    def start_collector(cls):
-        config = RUN / "collector.yaml"
-        config.write_text(CONFIG.format(path=cls.collected))
-        node = cls.mesh.nodes["node-a"]
-        cls.mesh.topology.start("collector", node.netns, node.cgroup / "agent",
-                                [cls.collector, "--config", f"file:{config}"])
-        cls.wait_for_ports("4317", "4318")
-
-    @classmethod
-    def wait_for_ports(cls, *ports):
-        def listens():
-            listeners = cls.mesh.topology.in_netns(cls.mesh.nodes["node-a"].netns, "ss", "-Hltn", check=False)
-            return all(f":{port} " in listeners for port in ports)
-        wait_until(f"collectors listen on {ports}", f"look at {RUN}/collector.log and sink.log", listens)
-
-    @classmethod
-    def statuses(cls):
-        return [json.loads(cls.mesh.weir(node, "status", "-o", "json")) for node in cls.mesh.nodes]
-
-    @classmethod
-    def drained(cls):
-        """Whether all spans have been exported."""
-        return all(int(queue.get("queued", 0)) == 0 for status in cls.statuses()
-                   for queue in status["queues"] if queue["name"] in ("spans", "flows", "logs"))
-
-    @classmethod
-    def exported(cls):
-        return sum(int(e.get("exported", 0)) for status in cls.statuses() for e in status["exporters"]
-                   if e["signal"] == "traces")
-
-    @classmethod
     def all_spans(cls):
         """What arrived anywhere: (resource, span, where)."""
-        found = []
-        if cls.collected.exists():
-            for line in whole_lines(cls.collected):
-                found += [(resource, span, "collector") for resource, span in flatten(json.loads(line))]
+        found = [(resource, span, "collector") for resource, span in collected_spans(cls.collected)]
         for line in whole_lines(cls.sunk):
             found += [(resource, hex_ids(span), "sink") for resource, span in
                       flatten(json.loads(line)["message"])]
@@ -287,7 +197,7 @@ class ExportTest(unittest.TestCase):
     def messages(cls, suffix):
         """What the Collector wrote of logs or metrics, and the sink took of them."""
         path = cls.collected.with_name(cls.collected.name + "." + suffix)
-        found = [(json.loads(line), "collector") for line in whole_lines(path)] if path.exists() else []
+        found = [(json.loads(line), "collector") for line in whole_lines(path)]
         return found + [(line["message"], "sink") for line in map(json.loads, whole_lines(cls.sunk))
                         if line["path"] == f"/v1/{suffix}"]
 
@@ -301,7 +211,7 @@ class ExportTest(unittest.TestCase):
 
     def load(self, requests):
         """Sends requests; gives how many spans there must be when all have arrived."""
-        wait_until("an empty queue", "weir status", self.drained)
+        wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         before = len(self.spans())
         self.assertEqual(self.mesh.send_load(requests), 0)
         expected = before + requests * SPANS_PER_REQUEST
@@ -337,7 +247,7 @@ class ExportTest(unittest.TestCase):
     def test_2_each_workload_has_its_backend(self):
         sinks = {resource["service.name"] for resource, _, where in self.spans() if where == "sink"}
         self.assertEqual(sinks, BY_SINK)
-        for status in self.statuses():
+        for status in statuses(self.mesh):
             here = {e["name"].removeprefix("MeshOpenTelemetryBackend/"): e for e in status["exporters"]
                     if e["signal"] == "traces"}
             for name, exporter in here.items():
@@ -346,7 +256,7 @@ class ExportTest(unittest.TestCase):
                 self.assertGreater(int(exporter["exported"]), 0)
                 self.assertEqual(int(exporter.get("queued", 0)), 0)
                 self.assertEqual(exporter.get("dropped", []), [])
-        self.assertEqual(self.exported(), len(self.all_spans()))
+        self.assertEqual(exported(self.mesh), len(self.all_spans()))
 
     def test_3_names_are_those_of_the_conventions(self):
         for resource, span, _ in self.spans():
@@ -405,26 +315,26 @@ class ExportTest(unittest.TestCase):
                 self.assertIn(parent, (0, 8))
 
     def test_5_a_collector_that_is_away_costs_no_request_and_no_span(self):
-        wait_until("an empty queue", "weir status", self.drained)
+        wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         before = len(self.spans())
         self.mesh.topology.stop("collector")
         self.assertEqual(self.mesh.send_load(REQUESTS), 0)
         wait_until("failing exporters", "weir status", lambda: any(
             e["state"] == "failing" and e.get("lastError") and int(e.get("queued", 0)) > 0
-            for status in self.statuses() for e in status["exporters"]))
-        for status in self.statuses():
+            for status in statuses(self.mesh) for e in status["exporters"]))
+        for status in statuses(self.mesh):
             for queue in status["queues"]:
                 self.assertEqual(int(queue.get("generated", 0)), sum(
                     int(queue.get(k, 0)) for k in ("exported", "dropped", "queued")), queue)
-        self.start_collector()
+        start_collector(self.mesh, self.collector, self.collected)
         expected = before + REQUESTS * SPANS_PER_REQUEST
         wait_until("all spans at the collectors", "weir status", lambda: len(self.spans()) >= expected,
                    seconds=60)
-        wait_until("an empty queue", "weir status", self.drained)
+        wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         self.assertEqual(len(self.spans()), expected)
 
     def test_6_each_client_span_has_its_log_record(self):
-        wait_until("an empty queue", "weir status", self.drained)
+        wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         clients = {(span["traceId"], span["spanId"]): (resource, attributes(span))
                    for resource, span, _ in self.spans() if span["kind"] == CLIENT}
         self.assertGreater(len(clients), REQUESTS)
@@ -455,7 +365,7 @@ class ExportTest(unittest.TestCase):
         wait_until("all lines", "weir status", lambda: len(lines()) >= len(servers), seconds=30)
         self.assertEqual({(one["trace"], one["span"]): str(one["code"]) for one in lines()}, servers)
         self.assertEqual(len(lines()), len(servers))
-        for status in self.statuses():
+        for status in statuses(self.mesh):
             logs = next(queue for queue in status["queues"] if queue["name"] == "logs")
             self.assertEqual(int(logs.get("dropped", 0)), 0)
             self.assertEqual(int(logs["generated"]), int(logs["exported"]) + int(logs.get("queued", 0)))

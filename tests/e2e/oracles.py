@@ -1,4 +1,4 @@
-"""Makes what the export test compares weir with, once, in a cache directory:
+"""Makes what the tests of exports and of causality compare weir with, once, in a cache directory:
 
   python3 tests/e2e/oracles.py build/oracles
 
