@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "agent/base/grpc_status_name.h"
+#include "agent/base/percent.h"
 #include "agent/client/gzip.h"
 
 namespace weir::client {
@@ -59,22 +60,6 @@ std::string_view Find(const std::vector<HttpHeader>& fields, std::string_view na
     }
   }
   return {};
-}
-
-std::string Unescape(std::string_view text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    unsigned byte = 0;
-    const char* digits = text.data() + i + 1;
-    if (text[i] == '%' && i + 2 < text.size() &&
-        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      plain += static_cast<char>(byte);
-      i += 2;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
 }
 
 // Base64 with or without its padding; empty when it is neither.
@@ -187,7 +172,7 @@ GrpcAnswer ReadGrpcAnswer(const HttpResponse& response, std::size_t limit_bytes)
     return TakeMessage(response, limit_bytes);
   }
   return {.status = *status,
-          .text = Unescape(Find(fields, "grpc-message")),
+          .text = base::DecodePercent(Find(fields, "grpc-message")),
           .details = FromBase64(std::string(Find(fields, "grpc-status-details-bin")))};
 }
 

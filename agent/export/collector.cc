@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "agent/base/percent.h"
+
 namespace weir::telemetry {
 namespace {
 
@@ -23,25 +25,8 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-// Undoes percent encoding (W3C Baggage, which the variable's form comes from); what is not
-// a valid escape stays as it is.
-std::string Unescape(std::string_view text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    unsigned byte = 0;
-    const char* digits = text.data() + i + 1;
-    if (text[i] == '%' && i + 2 < text.size() &&
-        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
-      plain += static_cast<char>(byte);
-      i += 2;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
-// "name=value,name=value"; never repeats a value in an error, as it may be a credential.
+// "name=value,name=value", the values percent-encoded (W3C Baggage); never repeats a value in an
+// error, as it may be a credential.
 base::Result<std::vector<client::HttpHeader>> ParseHeaders(const std::string& variable,
                                                            std::string_view text) {
   std::vector<client::HttpHeader> headers;
@@ -59,7 +44,8 @@ base::Result<std::vector<client::HttpHeader>> ParseHeaders(const std::string& va
     if (headers.size() == kMaxHeaders) {
       return Bad(variable, "more than 64 headers");
     }
-    headers.emplace_back(Trim(item.substr(0, equals)), Unescape(Trim(item.substr(equals + 1))));
+    headers.emplace_back(Trim(item.substr(0, equals)),
+                         base::DecodePercent(Trim(item.substr(equals + 1))));
   }
   return headers;
 }
