@@ -369,8 +369,8 @@ TEST(SpanEncoderTest, JudgesErrorsByKind) {
        {Case{101, Reason::kNone, "", ""}, Case{302, Reason::kNone, "", ""},
         Case{399, Reason::kNone, "", ""}, Case{400, Reason::kNone, "400", ""},
         Case{499, Reason::kNone, "499", ""}, Case{500, Reason::kNone, "500", "500"},
-        Case{403, Reason::kPolicyDenied, "403", ""}, Case{400, Reason::kBadRequest, "400", ""},
-        Case{0, Reason::kDownstreamReset, "", ""},
+        Case{403, Reason::kPolicyDenied, "policy-denied", "policy-denied"},
+        Case{400, Reason::kBadRequest, "400", ""}, Case{0, Reason::kDownstreamReset, "", ""},
         Case{0, Reason::kUpstreamRefused, "upstream-refused", "upstream-refused"},
         Case{502, Reason::kUpstreamReset, "upstream-reset", "upstream-reset"},
         Case{200, Reason::kUpstreamReset, "upstream-reset", "upstream-reset"}}) {
