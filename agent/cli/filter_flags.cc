@@ -19,7 +19,7 @@ constexpr std::array<FilterFlag, 28> kFlags = {{
     {"node", "node", "=", "NODE", "node of the workload", true},
     {"pid", "pid", "=", "PID", "process that connected"},
     {"dir", "dir", "=", "in|out", "direction, seen from the workload"},
-    {"proto", "proto", "=", "opaque|tls|http1|http2|grpc", "protocol"},
+    {"proto", "proto", "=", "opaque|tls|http1|http2|grpc|postgresql|mysql|redis", "protocol"},
     {"method", "method", "=", "METHOD", "HTTP method"},
     {"path", "path", "~", "REGEX", "path of the request"},
     {"host", "host", "=", "HOST", "Host or authority, * as a wildcard"},

@@ -8,6 +8,7 @@
 #include "agent/export/party_name.h"
 #include "agent/observe/database_attributes.h"
 #include "agent/observe/error_type.h"
+#include "agent/observe/grpc_status.h"
 
 namespace weir::telemetry {
 namespace {
@@ -145,6 +146,9 @@ void AppendHttp(const Flow& flow, Object& object) {
   object.Text("http.request.method", http.method);
   if (http.status != 0) {
     object.Number("http.response.status_code", http.status);
+  }
+  if (http.is_grpc && http.grpc_status >= 0) {  // ECS has no name for it: OpenTelemetry's
+    object.Text("rpc.response.status_code", observe::GrpcStatusName(http.grpc_status));
   }
   object.Text("http.version", http.version_major == 2   ? "2"
                               : http.version_minor == 0 ? "1.0"

@@ -214,6 +214,23 @@ TEST(AccessLogLineTest, SaysInEcsNamesWhatFailed) {
   EXPECT_EQ(line.find("status_code"), std::string::npos);
 }
 
+TEST(AccessLogLineTest, SaysInItsOwnLineHowACallOfGrpcEnded) {
+  Record record = MakeRequest(/*is_client=*/true);
+  record.flow.protocol = observe::Protocol::kGrpc;
+  record.flow.http->is_grpc = true;
+  std::string line;
+  AppendEcsLine(record, "node-a", line);
+  EXPECT_EQ(line.find("rpc."), std::string::npos) << line;  // none was seen
+  record.flow.http->grpc_status = 14;
+  line.clear();
+  AppendEcsLine(record, "node-a", line);
+  for (const std::string_view part :
+       {R"("http.response.status_code":200,"rpc.response.status_code":"UNAVAILABLE")",
+        R"("error.type":"UNAVAILABLE")", R"("event.outcome":"failure")"}) {
+    EXPECT_NE(line.find(part), std::string::npos) << part << " in " << line;
+  }
+}
+
 TEST(AccessLogLineTest, LogsAGoodHttpConnectionByItsRequests) {
   Record record = MakeRequest(/*is_client=*/true);
   EXPECT_TRUE(IsLogged(record.flow));
