@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "agent/observe/error_type.h"
+
 namespace weir::telemetry {
 namespace {
 
@@ -11,19 +13,22 @@ using observe::MetricSample;
 using observe::MetricType;
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
-constexpr unsigned kDatabaseError = 6;
+// Of a database or of gRPC: their errors show in no status of HTTP.
+constexpr unsigned kProtocolError = 6;
 
-// 0 for none, 1 for 1xx, ..., 5 for 5xx, or kDatabaseError.
+// 0 for none, 1 for 1xx, ..., 5 for 5xx, or kProtocolError.
 unsigned CodeClass(const Flow& flow) {
-  if (flow.database != nullptr && flow.database->is_error) {
-    return kDatabaseError;
+  const bool is_grpc = flow.http && flow.http->is_grpc && flow.http->grpc_status >= 0;
+  if ((flow.database != nullptr && flow.database->is_error) ||
+      (is_grpc && !observe::ErrorType(flow, /*is_client=*/false).empty())) {
+    return kProtocolError;
   }
   const unsigned status = flow.http ? flow.http->status : 0U;
   return status >= 100 && status < 600 ? status / 100 : 0;
 }
 
 std::string CodeText(unsigned code_class) {
-  if (code_class == kDatabaseError) {
+  if (code_class == kProtocolError) {
     return "error";
   }
   return code_class == 0 ? "none" : std::to_string(code_class) + "xx";

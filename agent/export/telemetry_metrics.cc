@@ -41,7 +41,8 @@ MetricFamily PerExporter(const std::vector<ExporterStatus>& exporters, std::stri
   return family;
 }
 
-// One family with a sample for each exporter and drop reason, another for each result.
+// One family with a sample for each exporter and reason of a drop that there was, another for
+// each result.
 void AppendBroken(const std::vector<ExporterStatus>& exporters,
                   std::vector<MetricFamily>& families) {
   MetricFamily dropped{
@@ -50,6 +51,9 @@ void AppendBroken(const std::vector<ExporterStatus>& exporters,
       "weir_export_requests", "Attempts to export, by how they ended.", MetricType::kCounter, {}};
   for (const ExporterStatus& exporter : exporters) {
     for (std::size_t i = 0; i < kExportDropCount; ++i) {
+      if (exporter.dropped[i] == 0) {
+        continue;
+      }
       dropped.samples.push_back(
           {.labels = LabelsOf(exporter), .value = Number(exporter.dropped[i])});
       dropped.samples.back().labels.emplace_back("reason", ToString(static_cast<ExportDrop>(i)));

@@ -48,7 +48,8 @@ void AddByLabel(std::vector<MetricFamily>& all, Workers workers, MetricFamily fa
   all.push_back(std::move(family));
 }
 
-// A family with one sample for each value of `Enum` but its first, which is "nothing".
+// A family with one sample for each value of `Enum` but its first, which is "nothing", that was
+// counted: most never are, and would be half of all of the node's series.
 template <typename Enum, typename Counters>
 void AddByEnum(std::vector<MetricFamily>& all, Workers workers, MetricFamily family,
                const char* key, Counters counters) {
@@ -56,6 +57,9 @@ void AddByEnum(std::vector<MetricFamily>& all, Workers workers, MetricFamily fam
   for (std::size_t i = 1; i < count; ++i) {
     AddSample(family, workers, key, ToString(static_cast<Enum>(i)),
               [&](const WorkerStats& worker) -> const Counter& { return counters(worker)[i]; });
+    if (family.samples.back().value == 0) {
+      family.samples.pop_back();
+    }
   }
   all.push_back(std::move(family));
 }

@@ -23,8 +23,8 @@ def rate(metric, labels, by="", window=R):
 
 
 def share_ok(labels, by=""):
-    """Share of requests that were allowed and not answered 5xx."""
-    bad = f'weir_requests_total{{{labels},code!="5xx",verdict!~"deny|error"}}'
+    """Share of requests that were allowed and not answered with an error of HTTP, gRPC or a database."""
+    bad = f'weir_requests_total{{{labels},code!~"5xx|error",verdict!~"deny|error"}}'
     grouping = f" by ({by})" if by else ""
     return f"sum{grouping} (rate({bad}{R})) / {rate('weir_requests_total', labels, by)}"
 
@@ -48,7 +48,7 @@ CLEAR = 'source!="outside",destination!="outside",mtls="off",verdict!~"deny|erro
 DASHBOARDS = {
     "mesh": ("weir / Mesh", "The whole mesh. Next: one workload. On a node: weir map", [], [
         p("Requests a second", "Counted where they arrive. weir map", rate("weir_requests_total", IN), "reqps"),
-        p("Success", "Share of requests that were allowed and not answered 5xx. weir flows 'status>=500'", share_ok(IN), "percentunit"),
+        p("Success", "Share of requests that were allowed and not answered with an error: 5xx, or one of gRPC or a database. weir flows 'status>=500'", share_ok(IN), "percentunit"),
         p("Duration", "From a request's first byte to its answer's last. weir traces --slow 200ms", quantiles(IN), "s"),
         p("Unencrypted pairs", "Pairs of mesh workloads that spoke in the clear. weir flows 'mtls=off'",
           f'count(sum by (source, destination) (increase(weir_requests_total{{{ANY},{CLEAR}}}[1h]) > 0 or increase(weir_connections_total{{{ANY},{CLEAR}}}[1h]) > 0)) or vector(0)', kind="stat"),
@@ -66,12 +66,14 @@ DASHBOARDS = {
     ]),
     "workload": ("weir / Workload", "One workload. Next: one pair of workloads. On its node: weir flows, weir traces", ["workload"], [
         p("Inbound requests a second, by caller", "weir flows 'dst=WORKLOAD and dir=in'", rate("weir_requests_total", TO, "source"), "reqps"),
-        p("Inbound success, by caller", "Allowed and not answered 5xx.", share_ok(TO, "source"), "percentunit"),
+        p("Inbound success, by caller", "Allowed and not answered with an error: 5xx, or one of gRPC or a database.", share_ok(TO, "source"), "percentunit"),
         p("Inbound duration", "As seen in front of the workload. weir traces --service WORKLOAD", quantiles(TO), "s"),
         p("Outbound requests a second, by destination", "weir flows 'src=WORKLOAD and dir=out'", rate("weir_requests_total", FROM, "destination"), "reqps"),
-        p("Outbound success, by destination", "Allowed and not answered 5xx.", share_ok(FROM, "destination"), "percentunit"),
+        p("Outbound success, by destination", "Allowed and not answered with an error: 5xx, or one of gRPC or a database.", share_ok(FROM, "destination"), "percentunit"),
         p("Outbound p99, by destination", "As seen behind the workload.", quantile(0.99, FROM, "destination"), "s"),
-        p("Answers by class", "none: no answer was seen.", f'sum by (code) (increase(weir_requests_total{{{TO}}}{R}))', "short", "status-history"),
+        p("Outbound database errors a second, by destination", "Commands that a database answered with an error. weir traces --errors --service WORKLOAD",
+          rate("weir_requests_total", FROM + ',protocol=~"postgresql|mysql|redis",code="error"', "destination, protocol") + " or vector(0)", "cps"),
+        p("Answers by class", "none: no answer was seen; error: of gRPC or a database.", f'sum by (code) (increase(weir_requests_total{{{TO}}}{R}))', "short", "status-history"),
         p("Protocol found", "Requests and other connections that arrive, by what they speak.", f'sum by (protocol) (rate(weir_requests_total{{{TO}}}{R}) or rate(weir_connections_total{{{TO}}}{R}))', "cps"),
         p("Failures by cause", "Requests either way that ended other than well. weir flows 'workload=WORKLOAD and verdict in (deny, error)'",
           f'sum by (direction, reason) (rate(weir_requests_total{{{TO}}}{R}) or rate(weir_requests_total{{{FROM}}}{R}))', "reqps"),
@@ -80,8 +82,8 @@ DASHBOARDS = {
     ]),
     "pair": ("weir / A to B", "One pair of workloads. On the node of either: weir flows 'src=SOURCE and dst=DESTINATION'", ["source", "destination"], [
         p("Requests a second, at both ends", "They differ by what was lost or refused between.", rate("weir_requests_total", PAIR, "direction"), "reqps"),
-        p("Errors by cause", "Other than allowed, or answered 5xx. weir flows 'src=SOURCE and dst=DESTINATION and (status>=500 or verdict=error)'",
-          f'sum by (direction, reason, code) (rate(weir_requests_total{{{PAIR},code="5xx"}}{R}) or rate(weir_requests_total{{{PAIR},verdict=~"deny|error"}}{R})) or sum by (direction) (rate(weir_requests_total{{{PAIR}}}{R})) * 0', "reqps"),
+        p("Errors by cause", "Other than allowed, or answered with an error: 5xx, or one of gRPC or a database. weir flows 'src=SOURCE and dst=DESTINATION and (status>=500 or verdict=error)'",
+          f'sum by (direction, reason, code) (rate(weir_requests_total{{{PAIR},code=~"5xx|error"}}{R}) or rate(weir_requests_total{{{PAIR},verdict=~"deny|error"}}{R})) or sum by (direction) (rate(weir_requests_total{{{PAIR}}}{R})) * 0', "reqps"),
         p("Duration at both ends", "p99; exemplars lead to traces.", quantile(0.99, PAIR, "direction"), "s"),
         p("Difference of the ends", "Mean duration at the caller's less that at the callee's: network and tunnel.",
           "sum(rate(weir_request_duration_seconds_sum{%s,direction=\"out\"}%s)) / sum(rate(weir_request_duration_seconds_count{%s,direction=\"out\"}%s)) - sum(rate(weir_request_duration_seconds_sum{%s,direction=\"in\"}%s)) / sum(rate(weir_request_duration_seconds_count{%s,direction=\"in\"}%s))" % (PAIR, R, PAIR, R, PAIR, R, PAIR, R), "s"),
@@ -97,10 +99,10 @@ DASHBOARDS = {
         p("Share of life used, highest 20", "Certificates are replaced long before 0.8.", f'topk(20, weir:certificate_life_used:ratio{{{ANY}}})', "percentunit", "table"),
         p("Workloads that got no certificate", "By the last attempt. weir status names the error.", f'sum by (instance) (weir_certificates_failing{{{ANY}}})'),
         p("Age of certificates", "Drops to 0 at each rotation.", f'time() - weir_certificate_start_timestamp_seconds{{{ANY}}}', "s"),
-        p("Tunnels refused or broken, by reason", "TLS and identity failures between nodes. weir flows 'reason^=peer-'", rate("weir_tunnel_failures_total", ANY, "reason"), "cps"),
-        p("Protocol violations of peers", "Each closes its tunnel.", rate("weir_tunnel_violations_total", ANY, "kind"), "cps"),
+        p("Tunnels refused or broken, by reason", "TLS and identity failures between nodes. weir flows 'reason^=peer-'", rate("weir_tunnel_failures_total", ANY, "reason") + " or vector(0)", "cps"),
+        p("Protocol violations of peers", "Each closes its tunnel.", rate("weir_tunnel_violations_total", ANY, "kind") + " or vector(0)", "cps"),
         p("Refusals by reason", "Connections and requests that were kept out. weir flows 'verdict=deny'",
-          rate("weir_connection_failures_total", f'{ANY},reason=~"no-identity|unknown-destination|peer-.*|certificate-expired|plaintext-refused|witness-refused|policy-denied"', "reason"), "cps"),
+          rate("weir_connection_failures_total", f'{ANY},reason=~"no-identity|unknown-destination|peer-.*|certificate-expired|plaintext-refused|witness-refused|policy-denied"', "reason") + " or vector(0)", "cps"),
         p("Tunnels open", "client: from this node; server: to it.", f'sum by (instance, role) (weir_tunnels{{{ANY}}})'),
     ]),
     "agent": ("weir / Agent", "The agents themselves. On a node: weir status, weir check", [], [

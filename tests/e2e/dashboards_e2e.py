@@ -246,6 +246,22 @@ class DashboardsTest(unittest.TestCase):
             well = [line for line in series(200, growth) if not re.search(r'verdict="(deny|error)"', line)]
             self.assertEqual(promtool([group(well, minute, quiet) for minute in (0, 1, 30, 150)]), "", growth)
 
+    def test_errors_of_grpc_and_databases_are_errors(self):
+        """Neither shows in a status of HTTP."""
+        into, out = ("crm/a", "crm/crm-mobile"), ("crm/crm-mobile", "crm/crm-conductor")
+        known = []
+        for pair, labels in ((into, {"protocol": "grpc"}), (out, {"protocol": "grpc", "direction": "out"})):
+            known += [requests(pair, "0+98x200", **labels), requests(pair, "0+2x200", code="error", **labels)]
+        known.append(requests(out, "0+9x200", direction="out", protocol="redis", code="error"))
+        panels = {place: substituted(expression) for place, expression in expressions()}
+        wanted = [(f"{expression} < 0.99", True) for place, expression in panels.items() if "success" in place.lower()]
+        self.assertEqual(len(wanted), 3)
+        wanted += [(f"({panels['pair: Errors by cause']}) > 0", True),
+                   (f"({panels['workload: Outbound database errors a second, by destination']}) > 0.1", True),
+                   ('weir:request_error_share:rate5m{destination="crm/crm-mobile"} > 0.019 < 0.021', True),
+                   ('weir:request_errors:rate5m{direction="out"} > 0', True), (firing("WeirErrorBudget"), True)]
+        self.assertEqual(promtool([group(known, 120, wanted)]), "")
+
     def test_every_alert_has_its_section(self):
         headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "alerts.md").read_text(), re.M)
         self.assertEqual(sorted(headings), sorted(alert_names()))

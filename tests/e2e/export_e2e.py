@@ -409,6 +409,16 @@ class ExportTest(unittest.TestCase):
         self.assertFalse([name for name in names if name.startswith("process_")])  # excluded
         self.assertNotIn("weir_tunnel_bytes", names)  # not in the profile
 
+    def test_8_exporters_leave_the_number_of_series_small(self):
+        for node, at in self.mesh.nodes.items():
+            text = self.mesh.topology.in_netns(at.netns, "curl", "-s", "--unix-socket", str(at.socket), "http://weir/metrics")
+            own = [line for line in text.splitlines() if not line.startswith("#") and 'source="' not in line]
+            exporters = set(re.findall(r'exporter="[^"]*",signal="[^"]*"', text))
+            print(f"{node}: {len(own)} series with {len(exporters)} exporters", file=sys.stderr)
+            self.assertGreater(len(exporters), 5)
+            self.assertGreater(len(own), 100)
+            self.assertLess(len(own), 300)
+
     def test_9_a_port_of_metrics_that_is_taken_stops_nothing_else(self):
         document = self.mesh.documents / "logs.yaml"
         text = document.read_text()

@@ -34,5 +34,27 @@ TEST(TurnHistogramTest, AddsUpTheTurnsOfAllWorkers) {
   EXPECT_DOUBLE_EQ(samples["_sum"], 2.031);
 }
 
+TEST(CollectMetricsTest, LeavesOutReasonsAndKindsThatWereNeverCounted) {
+  WorkerStats idle;
+  WorkerStats busy;
+  busy.reasons[static_cast<std::size_t>(observe::Reason::kUpstreamRefused)].Add();
+  const std::array<const WorkerStats*, 2> workers = {&idle, &busy};
+  std::map<std::string, std::size_t> series;
+  for (const auto& family : CollectMetrics(workers)) {
+    series[family.name] = family.samples.size();
+    if (family.name == "weir_connection_failures") {
+      ASSERT_EQ(family.samples.size(), 1U);
+      EXPECT_EQ(family.samples[0].labels[0].second, "upstream-refused");
+      EXPECT_EQ(family.samples[0].value, 1);
+    }
+  }
+  for (const char* name : {"weir_tunnel_failures", "weir_tunnel_violations",
+                           "weir_http2_violations", "weir_database_unfollowed"}) {
+    ASSERT_TRUE(series.contains(name)) << name;  // its type is told all the same
+    EXPECT_EQ(series[name], 0U) << name;
+  }
+  EXPECT_EQ(series["weir_policy_decisions"], 8U);
+}
+
 }  // namespace
 }  // namespace weir::proxy

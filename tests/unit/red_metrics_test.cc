@@ -49,6 +49,24 @@ TEST(RedMetricsTest, CountsRequestsByTheirFacts) {
   EXPECT_TRUE(Samples(metrics, "weir_connections").empty());
 }
 
+TEST(RedMetricsTest, CountsErrorsOfGrpcThoughHttpSaysOk) {
+  const auto code_of = [](std::int16_t grpc_status, std::uint16_t status = 200) {
+    RedMetrics metrics;
+    Record record = MakeRequest(/*is_client=*/true);
+    record.flow.protocol = observe::Protocol::kGrpc;
+    record.flow.http->status = status;
+    record.flow.http->is_grpc = true;
+    record.flow.http->grpc_status = grpc_status;
+    metrics.Consume({record});
+    const std::string labels = Samples(metrics, "weir_requests").begin()->first;
+    return labels.substr(labels.rfind('=') + 1);
+  };
+  EXPECT_EQ(code_of(14), "error");     // UNAVAILABLE
+  EXPECT_EQ(code_of(0), "2xx");        // OK
+  EXPECT_EQ(code_of(5), "2xx");        // NOT_FOUND: the caller's
+  EXPECT_EQ(code_of(-1, 503), "5xx");  // none was seen
+}
+
 TEST(RedMetricsTest, CountsConnectionsAndTheirBytes) {
   RedMetrics metrics;
   Record record = MakeRequest(/*is_client=*/false);
