@@ -19,7 +19,7 @@ SERVICES = {
     "crm-conductor": ("node-b", "http", 8080),
     "crm-salesforce": ("node-a", "http", 8080),
     "crm-database": ("node-b", "http", 8080),
-    "redis": ("node-a", "tcp", 6379),
+    "redis": ("node-a", "redis", 6379),
 }
 # The calls that one request from outside makes, as the application's code has them.
 EDGES = {
@@ -27,11 +27,18 @@ EDGES = {
     ("crm-conductor", "crm-salesforce"), ("crm-conductor", "crm-database"),
 }
 
-# Who may call whom: what the application needs, and nothing else.
-PERMITTED = EDGES | {("crm-database", "redis")}
+# The command that it sends to a database: a CLIENT span where it leaves, none where it arrives.
+COMMANDS = {("crm-database", "redis")}
 
-# One where the request arrives from outside, and two for each edge.
-SPANS_PER_REQUEST = 1 + 2 * len(EDGES)
+# Who may call whom: what the application needs, and nothing else.
+PERMITTED = EDGES | COMMANDS
+
+# One where the request arrives from outside, two for each edge, one for each command.
+SPANS_PER_REQUEST = 1 + 2 * len(EDGES) + len(COMMANDS)
+
+# A command has no header: whose it is, is known once every hop has seen 64 requests with no other
+# under way, of processes that are younger than their enrolment.
+LEARNING = 80
 
 
 def everybody_may(trust_domain):
@@ -178,9 +185,7 @@ class CrmMesh:
                                "--appendonly", "no", "--protected-mode", "no", "--dir", run])
         topology.start_in_pod(self.pods["crm-salesforce"], ["python3", crm / "salesforce.py"],
                               {"PORT": "8080"})
-        topology.start_in_pod(self.pods["crm-database"], ["node", crm / "database.js"],
-                              {"PORT": "8080", "REDIS_HOST": self.pods["redis"].address,
-                               "REDIS_PORT": "6379"})
+        self.start_database()
         topology.start_in_pod(self.pods["crm-conductor"], ["python3", crm / "conductor.py"],
                               {**forward, "PORT": "8080", "SALESFORCE_URL": "http://" + at["crm-salesforce"],
                                "DATABASE_URL": "http://" + at["crm-database"]})
@@ -192,14 +197,22 @@ class CrmMesh:
                                  'proxy_set_header traceparent ""; proxy_set_header tracestate "";')
                         .replace("@RUN@", str(run)).replace("@MOBILE@", at["crm-mobile"]))
         topology.start_in_pod(self.pods["gateway"], ["nginx", "-c", conf, "-e", run / "gateway.log"])
-        for name, pod in self.pods.items():
-            port = self.services[name][2]
-            wait_until(f"{name} listens on port {port}", f"look at {run}/{name}.log",
-                       lambda pod=pod, port=port: f":{port} " in topology.in_netns(
-                           pod.netns, "ss", "-Hltn", check=False))
+        for name in self.pods:
+            self.wait_for_service(name)
         for number, customer in CUSTOMERS.items():
             topology.in_netns(self.pods["redis"].netns, "redis-cli", "-h", "127.0.0.1",
                               "set", f"customer:{number}", customer)
+
+    def start_database(self):
+        self.topology.start_in_pod(self.pods["crm-database"], ["node", HERE / "crm" / "database.js"],
+                                   {"PORT": "8080", "REDIS_HOST": self.pods["redis"].address,
+                                    "REDIS_PORT": "6379"})
+
+    def wait_for_service(self, name):
+        port = self.services[name][2]
+        wait_until(f"{name} listens on port {port}", f"look at {self.topology.run}/{name}.log",
+                   lambda: f":{port} " in self.topology.in_netns(
+                       self.pods[name].netns, "ss", "-Hltn", check=False))
 
     def request(self, path):
         """One request from outside the mesh; gives (status, body)."""

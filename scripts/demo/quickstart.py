@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from crm_mesh import CUSTOMERS, SPANS_PER_REQUEST, CrmMesh
+from crm_mesh import CUSTOMERS, LEARNING, SPANS_PER_REQUEST, CrmMesh
 from topology import StepFailed, wait_until
 
 RUN = pathlib.Path("/run/weir-quickstart")
@@ -44,17 +44,18 @@ def run(mesh, progress, keep):
     mesh.topology.up()
     mesh.write_configuration()
 
+    progress("starting one agent per node; every pod is in the mesh before its service runs")
+    mesh.start_agents()
+
     progress("starting the CRM application: six services, two languages, nginx and Redis")
     mesh.start_application()
-
-    progress("starting one agent per node; from here on every pod is in the mesh")
-    mesh.start_agents()
     wait_until("one answer through the gateway", f"look at the logs in {RUN}",
                lambda: mesh.request("/customers/1")[0] == 200)
 
     progress(f"sending {REQUESTS} requests from outside, with the link between the nodes captured")
     capture = mesh.start_capture()
-    failed = mesh.send_load(REQUESTS)
+    # One after the other until the agents have learnt whose commands Redis gets, then 8 at a time.
+    failed = mesh.send_load(LEARNING, connections=1) + mesh.send_load(REQUESTS - LEARNING)
     if failed:
         raise StepFailed(f"{failed} of {REQUESTS} requests failed",
                          f"weir --socket {mesh.nodes['node-a'].socket} flows 'status>=500 or verdict=error'")

@@ -21,14 +21,12 @@ sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
 from collected import (BACKEND, CLIENT, HOST, SERVER, TRACE, attributes, collected_spans,  # noqa: E402
                        drained, exported, start_collector)
-from crm_mesh import EDGES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
+from crm_mesh import COMMANDS, EDGES, LEARNING, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
 from topology import wait_until  # noqa: E402
 
 PREFIX = "weir-causality"
 RUN = pathlib.Path("/run/weir-causality")
 BIN = ORACLES = None
-# Until every hop has seen 64 requests with no other under way.
-LEARNING = 80
 INFERRED = {"turn", "sole"}
 
 
@@ -96,6 +94,8 @@ class CausalityTest(unittest.TestCase):
                 self.assertEqual((above, parent and parent["kind"]), (service, SERVER))
                 clients[service, self.called(span)] += 1
                 sources[attributes(span)["weir.parent.source"]] += 1
+                if (service, self.called(span)) in COMMANDS:
+                    self.assertEqual((span["name"], attributes(span)["db.system.name"]), ("GET", "redis"))
         return clients, servers, sources
 
     def check_stores(self, traces):
@@ -114,12 +114,12 @@ class CausalityTest(unittest.TestCase):
         clients, servers, sources = collections.Counter(), collections.Counter(), collections.Counter()
         for spans in traces.values():
             sent, served, how = self.hops_of(spans)
-            self.assertEqual(sent, {edge: 1 for edge in EDGES})
+            self.assertEqual(sent, {edge: 1 for edge in EDGES | COMMANDS})
             self.assertEqual(served, {edge: 1 for edge in EDGES})
             clients += sent
             servers += served
             sources += how
-        self.assertEqual(clients, dict.fromkeys(EDGES, requests))
+        self.assertEqual(clients, dict.fromkeys(EDGES | COMMANDS, requests))
         self.assertEqual(servers, dict.fromkeys(EDGES, requests))
         self.assertLessEqual(set(sources), INFERRED)
         self.check_stores(traces)
@@ -137,7 +137,7 @@ class CausalityTest(unittest.TestCase):
         found = {(e["source"], e["destination"]): e["parentSources"]
                  for e in json.loads(self.mesh.weir_everywhere("map", "-o", "json"))["edges"]
                  if int(e["requests"]) > 0}
-        for source, destination in EDGES:
+        for source, destination in EDGES | COMMANDS:
             sources = found[f"crm/{source}", f"crm/{destination}"]
             self.assertTrue(INFERRED & set(sources), (source, destination, sources))
             self.assertLessEqual(set(sources), INFERRED | {"none"})  # none: while it was learnt

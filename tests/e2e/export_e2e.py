@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent.parent / "scripts" / "demo"))
 
 from collected import (BACKEND, CLIENT, HOST, SERVER, TRACE, attributes, collected_spans, drained,  # noqa: E402
                        exported, flatten, start_collector, statuses, wait_for_ports, whole_lines)
-from crm_mesh import EDGES, SERVICES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
+from crm_mesh import COMMANDS, EDGES, LEARNING, SERVICES, SPANS_PER_REQUEST, CrmMesh  # noqa: E402
 from topology import wait_until  # noqa: E402
 
 PREFIX = "weir-export"
@@ -35,15 +35,22 @@ REQUESTS = 40
 BY_HTTP = {"crm-mobile", "crm-database"}
 BY_SINK = {"crm-conductor"}
 
-# Names of the semantic conventions (HTTP, RPC, database spans; general attributes).
-SPAN_ATTRIBUTES = set("""
-    client.address client.port db.collection.name db.namespace db.operation.name db.query.summary
+# Names and types of the semantic conventions (HTTP, RPC, database and connection spans; general
+# attributes), and weir's own.
+TEXTS = """
+    client.address db.collection.name db.namespace db.operation.name db.query.summary
     db.query.text db.response.status_code db.system.name error.type http.request.method
-    http.request.method_original http.request.resend_count http.response.status_code http.route
-    network.peer.address network.peer.port network.protocol.name network.protocol.version
-    network.transport rpc.method rpc.response.status_code rpc.status_code rpc.system.name
-    server.address server.port url.full url.path url.query url.scheme url.template
-    user_agent.original""".split())
+    http.request.method_original http.route network.peer.address network.protocol.name
+    network.protocol.version network.transport rpc.method rpc.method_original
+    rpc.response.status_code rpc.system.name server.address tls.client.server_name url.full url.path
+    url.query url.scheme url.template user_agent.original
+    weir.destination weir.mtls weir.parent.source weir.reason weir.sampled.by weir.source
+    weir.verdict""".split()
+NUMBERS = """
+    client.port db.operation.batch.size db.response.returned_rows http.request.resend_count
+    http.response.status_code network.peer.port server.port
+    weir.bytes.received weir.bytes.sent weir.connection.id weir.db.affected_rows""".split()
+TYPES = {**dict.fromkeys(TEXTS, "stringValue"), **dict.fromkeys(NUMBERS, "intValue")}
 RESOURCE_ATTRIBUTES = set("""
     host.id host.name host.arch k8s.container.name k8s.deployment.name k8s.namespace.name
     k8s.node.name k8s.pod.name k8s.pod.uid service.instance.id service.name service.namespace
@@ -52,7 +59,8 @@ REQUIRED = {
     CLIENT: {"http.request.method", "server.address", "server.port", "url.full"},
     SERVER: {"http.request.method", "url.path", "url.scheme"},
 }
-OWN = re.compile(r"weir(\.[a-z_]+)+")
+REQUIRED_OF_COMMANDS = {"db.system.name", "db.operation.name", "db.namespace", "server.address", "server.port",
+                        "network.peer.address", "network.peer.port"}
 
 ACCESS_LOG = """type: MeshAccessLog
 mesh: default
@@ -155,11 +163,12 @@ class ExportTest(unittest.TestCase):
         cls.mesh.topology.start("lines", node.netns, node.cgroup / "agent",
                                 [sys.executable, HERE / "line_sink.py", "4320", cls.lines])
         wait_for_ports(cls.mesh, "4319", "4320")
-        cls.mesh.start_application()
         cls.mesh.start_agents()
+        cls.mesh.start_application()
         wait_until("an answer through the gateway", f"look at {RUN}/*.log",
                    lambda: cls.mesh.request("/customers/1")[0] == 200)
-        # What came while the services began to answer is left out.
+        assert cls.mesh.send_load(LEARNING, connections=1) == 0
+        # What came while the services began to answer and whose commands are, was learnt, is left out.
         wait_until("the first spans", "weir status",
                    lambda: drained(cls.mesh) and exported(cls.mesh) == len(cls.all_spans()) > 0)
         cls.ignored = {span["traceId"] for _, span, _ in cls.all_spans()}
@@ -241,7 +250,7 @@ class ExportTest(unittest.TestCase):
         self.assertEqual(set(traces.values()), {SPANS_PER_REQUEST})
         self.assertEqual(len(traces), roots)
         self.assertEqual({hop: hops[hop] for hop in EDGES}, dict.fromkeys(EDGES, roots))
-        clients = collections.Counter(source for source, _ in EDGES)
+        clients = collections.Counter(source for source, _ in EDGES | COMMANDS)
         self.assertEqual({name: hops[name] for name in clients}, {name: roots * n for name, n in clients.items()})
 
     def test_2_each_workload_has_its_backend(self):
@@ -258,15 +267,21 @@ class ExportTest(unittest.TestCase):
                 self.assertEqual(exporter.get("dropped", []), [])
         self.assertEqual(exported(self.mesh), len(self.all_spans()))
 
-    def test_3_names_are_those_of_the_conventions(self):
+    def check_types(self, span):
+        """Each attribute is known, once, with its type."""
+        found = [(one["key"], next(iter(one["value"]))) for one in span["attributes"]]
+        self.assertEqual(len(dict(found)), len(found))
+        self.assertEqual(dict(found), {name: TYPES.get(name) for name, _ in found})
+
+    def test_3_names_and_types_are_those_of_the_conventions(self):
         for resource, span, _ in self.spans():
             found = attributes(span)
-            unknown = {name for name in found if name not in SPAN_ATTRIBUTES and not OWN.fullmatch(name)}
-            self.assertEqual(unknown, set())
-            self.assertLessEqual(REQUIRED[span["kind"]], set(found))
+            self.check_types(span)
+            command = "db.system.name" in found
+            self.assertLessEqual(REQUIRED_OF_COMMANDS if command else REQUIRED[span["kind"]], set(found))
             self.assertLessEqual(set(resource), RESOURCE_ATTRIBUTES)
             self.assertIn(resource["service.name"], SERVICES)
-            self.assertEqual(span["name"], found["http.request.method"])
+            self.assertEqual(span["name"], found["db.query.summary" if command else "http.request.method"])
             self.assertNotIn("status", {k: v for k, v in span.items() if v})
             self.assertLess(int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"]))
 
@@ -333,6 +348,25 @@ class ExportTest(unittest.TestCase):
         wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         self.assertEqual(len(self.spans()), expected)
 
+    def test_6_a_transaction_and_an_error_of_redis_have_their_attributes(self):
+        pod = self.mesh.pods["crm-database"]
+        done = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{pod.netns}", "redis-cli", "-h", self.mesh.pods["redis"].address],
+            input="MULTI\nSET a 1\nSET b 2\nEXEC\nLPUSH a 3\n", capture_output=True, text=True, timeout=30, check=False,
+            preexec_fn=lambda: (pod.cgroup / "cgroup.procs").write_text(str(os.getpid())))
+        self.assertIn("WRONGTYPE", done.stdout)
+
+        def commands():
+            found = [(attributes(span), span) for _, span, _ in self.spans()]
+            return {a["db.operation.name"]: (a, span) for a, span in found
+                    if "db.system.name" in a and a["db.operation.name"] in ("MULTI SET", "LPUSH")}
+        found = wait_until("the commands' spans", "weir traces", lambda: len(c := commands()) == 2 and c)
+        for _, span in found.values():
+            self.check_types(span)
+        self.assertEqual(int(found["MULTI SET"][0]["db.operation.batch.size"]), 2)
+        self.assertEqual([found["LPUSH"][0][name] for name in ("db.response.status_code", "error.type")], ["WRONGTYPE"] * 2)
+        self.assertIn(found["LPUSH"][1]["status"]["code"], (2, "STATUS_CODE_ERROR"))
+
     def test_6_each_client_span_has_its_log_record(self):
         wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         clients = {(span["traceId"], span["spanId"]): (resource, attributes(span))
@@ -349,6 +383,9 @@ class ExportTest(unittest.TestCase):
             of_span, span = clients[ids]
             self.assertEqual(resource, of_span)
             values = attributes(record)
+            if "db.system.name" in span:
+                self.assertEqual(value_of(record["body"])["mesh"], "default")
+                continue
             self.assertEqual(values["method"], span["http.request.method"])
             self.assertTrue(span["url.full"].split("?")[0].endswith(values["url.path"]), (span, values))
             self.assertEqual(value_of(record["body"]), {

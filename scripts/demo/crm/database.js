@@ -1,46 +1,51 @@
-// crm-database: customers by number, kept in Redis. Speaks RESP by itself over one
-// connection, as a small service does.
+// crm-database: customers by number, kept in Redis. Speaks RESP by itself over a pool of
+// connections, one command at a time on each, as drivers with a pool do.
 'use strict';
 const http = require('http');
 const net = require('net');
 const [host, port] = [process.env.REDIS_HOST, Number(process.env.REDIS_PORT)];
 
-let socket;
-let waiting = [];
-let buffered = '';
+const idle = [];
+// The value of a whole reply in `text`, an Error, or undefined while more has to come.
+function parse(text) {
+  const line = text.indexOf('\r\n');
+  if (line < 0) return undefined;
+  const head = text.slice(0, line);
+  if (head[0] === '-') return new Error(head.slice(1));
+  if (head === '$-1') return null;
+  if (head[0] !== '$') return head.slice(1);
+  const end = line + 2 + Number(head.slice(1));
+  return text.length < end + 2 ? undefined : text.slice(line + 2, end);
+}
 function connect() {
-  socket = net.connect({ host, port });
-  socket.setEncoding('utf8');
-  socket.on('data', (chunk) => {
-    buffered += chunk;
-    for (;;) {
-      const line = buffered.indexOf('\r\n');
-      if (line < 0 || waiting.length === 0) return;
-      const head = buffered.slice(0, line);
-      if (head[0] === '$' && head !== '$-1') {
-        const end = line + 2 + Number(head.slice(1));
-        if (buffered.length < end + 2) return;
-        waiting.shift()(null, buffered.slice(line + 2, end));
-        buffered = buffered.slice(end + 2);
-      } else {
-        buffered = buffered.slice(line + 2);
-        if (head[0] === '-') waiting.shift()(new Error(head.slice(1)));
-        else waiting.shift()(null, head === '$-1' ? null : head.slice(1));
-      }
-    }
-  });
-  const lost = () => {
-    socket = undefined;
-    buffered = '';
-    for (const callback of waiting.splice(0)) callback(new Error('connection to Redis lost'));
+  const one = { socket: net.connect({ host, port }), buffered: '', callback: null };
+  const answer = (error, value) => {
+    const { callback } = one;
+    one.callback = null;
+    one.buffered = '';
+    if (callback) callback(error, value);
   };
-  socket.on('error', () => {});
-  socket.on('close', lost);
+  one.socket.setEncoding('latin1'); // lengths are in bytes
+  one.socket.on('data', (chunk) => {
+    one.buffered += chunk;
+    const value = parse(one.buffered);
+    if (value === undefined) return;
+    idle.push(one);
+    if (value instanceof Error) answer(value);
+    else answer(null, value && Buffer.from(value, 'latin1').toString());
+  });
+  one.socket.on('error', () => {});
+  one.socket.on('close', () => {
+    const at = idle.indexOf(one);
+    if (at >= 0) idle.splice(at, 1);
+    answer(new Error('connection to Redis lost'));
+  });
+  return one;
 }
 function command(words, callback) {
-  if (!socket) connect();
-  waiting.push(callback);
-  socket.write(`*${words.length}\r\n` + words.map((w) => `$${Buffer.byteLength(w)}\r\n${w}\r\n`).join(''));
+  const one = idle.pop() || connect();
+  one.callback = callback;
+  one.socket.write(`*${words.length}\r\n` + words.map((w) => `$${Buffer.byteLength(w)}\r\n${w}\r\n`).join(''));
 }
 
 http.createServer((request, response) => {
