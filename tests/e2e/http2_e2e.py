@@ -63,9 +63,11 @@ class Http2Pair(WeirHttpPair):
                   expression)
         return [json.loads(line) for line in text.splitlines() if line]
 
+    def metrics(self, side):
+        return sh("curl", "-sf", "--unix-socket", self.run / f"{side}.sock", "http://weir/metrics")
+
     def metric(self, side, name):
-        text = sh("curl", "-sf", "--unix-socket", self.run / f"{side}.sock", "http://weir/metrics")
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(side), re.M)
         return float(found.group(1)) if found else None
 
 
@@ -172,6 +174,9 @@ class Http2Test(unittest.TestCase):
                                       ("grpc=0 and path$=/Pull", 1)):
                 self.eventually(f"{expression} at the {side}", lambda s=side, e=expression, c=count: len(
                     self.pair.flows(s, f"proto=grpc and {e}")) >= c)
+            # UNIMPLEMENTED came with HTTP's 200.
+            self.eventually(f"the error in the metrics of the {side}", lambda s=side: re.search(
+                r'^weir_requests_total\{.*protocol="grpc",.*code="error"\} [1-9]', self.pair.metrics(s), re.M))
 
     def test_closes_connections_that_reset_rapidly(self):
         clients = [subprocess.Popen(
