@@ -178,7 +178,8 @@ class ExportTest(unittest.TestCase):
         text = "".join(BACKEND.format(name=name, host=HOST, port=port, protocol=protocol)
                        for name, port, protocol in (("by-grpc", 4317, "grpc"), ("by-http", 4318, "http"),
                                                     ("by-sink", 4319, "http")))
-        text += TRACE.format(name="all", target="{kind: Mesh}", backend="by-grpc")
+        text += TRACE.format(name="all", target="{kind: Mesh}", backend="by-grpc").replace(
+            "  default:\n", "  default:\n    connectionSpans: true\n")
         for backend, services in (("by-http", BY_HTTP), ("by-sink", BY_SINK)):
             for service in services:
                 text += TRACE.format(name=service, backend=backend,
@@ -348,6 +349,23 @@ class ExportTest(unittest.TestCase):
         wait_until("an empty queue", "weir status", lambda: drained(self.mesh))
         self.assertEqual(len(self.spans()), expected)
 
+    def test_6_a_connection_that_is_not_looked_into_has_its_attributes(self):
+        pod = self.mesh.pods["gateway"]
+        subprocess.run(
+            ["nsenter", f"--net=/run/netns/{pod.netns}", "openssl", "s_client", "-servername", "shop.test", "-connect",
+             f"{self.mesh.pods['crm-mobile'].address}:8080"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30,
+            check=False, preexec_fn=lambda: (pod.cgroup / "cgroup.procs").write_text(str(os.getpid())))
+        resource, span = wait_until("the connection's span", "weir traces", lambda: next(
+            ((resource, span) for resource, span, _ in self.spans()
+             if "tls.client.server_name" in attributes(span)), None))
+        self.check_types(span)
+        found = attributes(span)
+        self.assertEqual((resource["service.name"], span["name"], span["kind"]), ("gateway", "connection", CLIENT))
+        self.assertEqual([found[name] for name in ("tls.client.server_name", "network.transport", "network.protocol.name",
+                                                   "server.address", "network.peer.address")],
+                         ["shop.test", "tcp", "tls"] + 2 * [self.mesh.pods["crm-mobile"].address])
+        self.assertGreater(min(int(found["weir.bytes.sent"]), int(found["weir.bytes.received"])), 0)
+
     def test_6_a_transaction_and_an_error_of_redis_have_their_attributes(self):
         pod = self.mesh.pods["crm-database"]
         done = subprocess.run(
@@ -383,7 +401,7 @@ class ExportTest(unittest.TestCase):
             of_span, span = clients[ids]
             self.assertEqual(resource, of_span)
             values = attributes(record)
-            if "db.system.name" in span:
+            if "http.request.method" not in span:
                 self.assertEqual(value_of(record["body"])["mesh"], "default")
                 continue
             self.assertEqual(values["method"], span["http.request.method"])
