@@ -26,7 +26,7 @@ model::PermissionRulePtr Rule(PermissionEffect effect, const char* name) {
       model::PermissionRule{.effect = effect, .name = name, .source = "m.yaml:1"});
 }
 
-model::LocalWorkload Destination(model::TlsMode mode = model::TlsMode::kStrict) {
+model::LocalWorkload MakeDestination(model::TlsMode mode) {
   auto set = std::make_shared<model::PermissionSet>();
   set->Add({.kind = PermissionMatch::Kind::kExact,
             .spiffe_id = "spiffe://mesh.test/workload/a",
@@ -44,6 +44,13 @@ model::LocalWorkload Destination(model::TlsMode mode = model::TlsMode::kStrict) 
   destination.tls_mode = mode;
   destination.permissions.general = std::move(set);
   return destination;
+}
+
+// Lives on, as verdicts have views into it.
+const model::LocalWorkload& Destination(model::TlsMode mode = model::TlsMode::kStrict) {
+  static const model::LocalWorkload strict = MakeDestination(model::TlsMode::kStrict);
+  static const model::LocalWorkload permissive = MakeDestination(model::TlsMode::kPermissive);
+  return mode == model::TlsMode::kStrict ? strict : permissive;
 }
 
 Verdict Ask(const char* identity, const model::LocalWorkload& destination,
