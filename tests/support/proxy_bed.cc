@@ -275,7 +275,6 @@ std::size_t RecordCollector::size() const {
 ProxyBed::ProxyBed(std::vector<std::uint32_t> workers) : pki_("mesh.test", base::SystemClock()) {
   // Test programs that run side by side get a /18 of loopback each.
   range_ = 0x7f000000U | ((16U + static_cast<std::uint32_t>(::getpid()) % 800U) << 14U);
-  next_address_ = range_;
   for (std::size_t i = 0; i < workers.size(); ++i) {
     auto node = std::make_unique<Node>();
     node->name = "node-" + std::to_string(i);
@@ -296,8 +295,12 @@ ProxyBed::~ProxyBed() {
   }
 }
 
+// No bed of the process has used it before, until all have been: connections of an earlier one that
+// linger (TIME_WAIT) would keep their ports from the listeners of this one.
 base::IpAddress ProxyBed::FreshAddress() {
-  return base::IpAddress::V4(htonl(++next_address_));
+  constexpr std::uint32_t kAddresses = (1U << 14U) - 2;
+  static std::uint32_t used = 0;
+  return base::IpAddress::V4(htonl(range_ + 1 + used++ % kAddresses));
 }
 
 std::size_t ProxyBed::AddPod(std::size_t node, const std::string& name, model::TlsMode mode) {

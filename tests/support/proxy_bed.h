@@ -207,7 +207,6 @@ class ProxyBed {
   std::vector<BedPod> pods_;
   std::uint64_t revision_ = 0;
   std::uint32_t range_ = 0;  // a /18, the mesh's
-  std::uint32_t next_address_ = 0;
   std::uint32_t next_id_ = 1;
 };
 
