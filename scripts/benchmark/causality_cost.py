@@ -43,11 +43,11 @@ def programs():
     """Id -> nanoseconds spent in it."""
     def listed():
         try:
-            return json.loads(sh("bpftool", "-j", "prog", "show"))
+            return [json.loads(sh("bpftool", "-j", "prog", "show"))]  # there may be none
         except (StepFailed, json.JSONDecodeError):  # another one went while they were listed
             return None
-    return {p["id"]: p.get("run_time_ns", 0) for p in wait_until("the programs", "bpftool prog show", listed)
-            if p.get("name") in PROGRAMS}
+    [shown] = wait_until("the programs", "bpftool prog show", listed)
+    return {p["id"]: p.get("run_time_ns", 0) for p in shown if p.get("name") in PROGRAMS}
 
 
 class Bed:
