@@ -1,6 +1,10 @@
 // weir policy explain and weir policy show: who may call whom by the files.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +23,13 @@ constexpr std::string_view kOutside = "outside";
 
 // The mesh from the destination's side, or why there is none; findings are printed.
 Outcome<config::PolicyView> View(const PolicyOptions& options) {
+  if (options.trust_domain.empty() && ::access(options.agent_config.c_str(), R_OK) != 0) {
+    return std::unexpected(
+        Failure{.exit_code = kExitUsage,
+                .what = "cannot read " + options.agent_config + ": " + std::strerror(errno),
+                .why = "it names the trust domain and the directory of documents",
+                .remedy = "--agent-config FILE, or --documents DIR --trust-domain DOMAIN"});
+  }
   auto view = config::ViewPolicy({.agent_config = options.agent_config,
                                   .documents = options.documents,
                                   .trust_domain = options.trust_domain},

@@ -152,6 +152,12 @@ TEST_F(CliProcessTest, ExplainsAPermissionAndWhatWouldChangeIt) {
   EXPECT_NE(explain("outside", "c").out.find("strict-needs-mtls"), std::string::npos);
   EXPECT_EQ(explain("nobody", "c").exit_code, 2);
   EXPECT_EQ(explain("a", "nobody").exit_code, 2);
+  const std::string absent = docs + "/agent.yaml";
+  const ProgramResult without =
+      Run({"policy", "explain", "--from", "a", "--to", "c", "--agent-config", absent});
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_EQ(without.err.find("weir: cannot read " + absent + ": No such file"), 0U) << without.err;
+  EXPECT_NE(without.err.find("--documents DIR --trust-domain DOMAIN"), std::string::npos);
   const ProgramResult shown =
       Run({"policy", "show", "c", "--documents", docs, "--trust-domain", "mesh.test"});
   EXPECT_EQ(shown.exit_code, 0);
